@@ -1,0 +1,16 @@
+//! BitTorrent: BEP 3 and its extensions. See the README beside this file.
+
+use p2pbridge_proto::Scheme;
+
+use crate::{Capability, DescribeError, Descriptor, Door};
+
+/// BitTorrent's row in the registry.
+pub static DESCRIPTOR: Descriptor = Descriptor {
+    protocol: "bittorrent",
+    doors: &[Door::TrackerServer, Door::TrackerClient, Door::Seeder, Door::Leecher],
+    schemes: &[Scheme::Btih, Scheme::Btmh],
+    capabilities: &[Capability::Announce, Capability::Find, Capability::SwarmQuery],
+    example: "",
+    describe: |_| Err(DescribeError(String::new())),
+    configure: |_| Ok(Vec::new()),
+};

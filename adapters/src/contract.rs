@@ -1,0 +1,307 @@
+//! The contract of an adapter: a [`Descriptor`], and up to four faces by which the bridge touches an overlay.
+//!
+//! |         | they call us      | we call them      |
+//! |---------|-------------------|-------------------|
+//! | control | [`TrackerServer`] | [`TrackerClient`] |
+//! | data    | [`Seeder`]        | [`Leecher`]       |
+//!
+//! New features extend the unified message and the capabilities, not these traits.
+
+use std::{any::Any, fmt, net::SocketAddr, ops::Range, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use p2pbridge_proto::{Bits, Fault, Name, OverlayId, Reply, Request, Scheme};
+use thiserror::Error;
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::Availability;
+
+/// What a protocol's folder tells of itself: one row in the registry.
+pub struct Descriptor {
+    /// The protocol's word in the configuration (`[overlays.<protocol>.<id>]`).
+    pub protocol: &'static str,
+    /// The doors that the adapter has; a request is never routed to another.
+    pub doors: &'static [Door],
+    /// The name schemes that peers of this protocol use for what they transfer.
+    pub schemes: &'static [Scheme],
+    /// What the adapter can translate.
+    pub capabilities: &'static [Capability],
+    /// An example of its configuration, commented; parsed by a test.
+    pub example: &'static str,
+    /// Reads a description of content (a .torrent file, for example).
+    pub describe: fn(&[u8]) -> Result<Description, DescribeError>,
+    /// Reads the protocol's own overlays out of the whole text of a configuration file, so that errors keep their line.
+    pub configure: fn(&str) -> Result<Vec<Configured>, toml::de::Error>,
+}
+
+/// One of the four faces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// The overlay's peers announce to the bridge.
+    TrackerServer,
+    /// The bridge asks the overlay's trackers.
+    TrackerClient,
+    /// The overlay's peers download from the bridge.
+    Seeder,
+    /// The bridge downloads from the overlay's peers.
+    Leecher,
+}
+
+/// A kind of message that an adapter can translate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capability {
+    /// A peer tells of itself and asks for others.
+    Announce,
+    /// Asks for peers without telling of itself.
+    Find,
+    /// Asks for the size of swarms.
+    SwarmQuery,
+}
+
+/// An overlay that a configuration asks for, not yet opened.
+pub struct Configured {
+    /// Its id.
+    pub id: OverlayId,
+    /// Its trackers, for finding the overlay of a description by the trackers that this names.
+    pub trackers: Vec<String>,
+    /// Opens it: binds sockets, starts nothing. Must be called inside a tokio runtime.
+    pub build: Box<dyn FnOnce(&Host) -> Result<Adapter, BuildError> + Send>,
+}
+
+/// What the bridge tells every adapter of itself.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Random bytes of this process: an adapter puts them into its peer ids, so that the bridge knows itself again.
+    pub mark: [u8; 6],
+}
+
+/// An opened overlay: its faces.
+#[derive(Clone)]
+pub struct Adapter {
+    /// The face that answers the overlay's peers as a tracker.
+    pub tracker_server: Option<Arc<dyn TrackerServer>>,
+    /// The face that asks the overlay's trackers.
+    pub tracker_client: Option<Arc<dyn TrackerClient>>,
+    /// The face from which the overlay's peers download.
+    pub seeder: Option<Arc<dyn Seeder>>,
+    /// The face that downloads from the overlay's peers.
+    pub leecher: Option<Arc<dyn Leecher>>,
+}
+
+/// Why an overlay cannot be opened.
+#[derive(Debug, Error)]
+#[error("overlay {overlay}: {what}: {source}")]
+pub struct BuildError {
+    /// The overlay's id.
+    pub overlay: OverlayId,
+    /// What was tried, for example `listen on 127.0.0.1:6881`.
+    pub what: String,
+    /// What came of it.
+    pub source: std::io::Error,
+}
+
+/// What a description says of a content, in words that hold for every protocol.
+#[derive(Clone)]
+pub struct Description {
+    /// The names of the whole, the main one first; never empty.
+    pub names: Vec<Name>,
+    /// The title that it gives itself.
+    pub title: String,
+    /// Bytes of the layout, padding included.
+    pub length: u64,
+    /// Bytes of a chunk; the last may be shorter.
+    pub unit: u64,
+    /// The files, in order, without pad files; files of zero length are among them.
+    pub files: Vec<FileSpan>,
+    /// Whether it forbids that it leaves its overlay (BEP 27).
+    pub private: bool,
+    /// The trackers that it names, tier by tier.
+    pub trackers: Vec<Vec<String>>,
+    /// How its chunks are checked.
+    pub integrity: Arc<dyn Integrity>,
+    /// The bytes that were read.
+    pub source: Bytes,
+    /// The adapter's own form, for its own faces.
+    pub native: Arc<dyn Any + Send + Sync>,
+}
+
+/// One file in a [`Description`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSpan {
+    /// Path below the root, its parts joined by `/`.
+    pub path: String,
+    /// First byte in the layout.
+    pub offset: u64,
+    /// Size in bytes.
+    pub length: u64,
+    /// A name that depends on this file's bytes alone, if the description has one.
+    pub digest: Option<Name>,
+}
+
+impl fmt::Debug for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Description")
+            .field("names", &self.names)
+            .field("title", &self.title)
+            .field("length", &self.length)
+            .field("unit", &self.unit)
+            .field("files", &self.files)
+            .field("private", &self.private)
+            .field("trackers", &self.trackers)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why bytes are no description.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct DescribeError(pub String);
+
+/// The hashes of a description's chunks.
+pub trait Integrity: Send + Sync {
+    /// Whether these consecutive runs are, together, the bytes of a chunk (padding included, as zeros). Takes as long
+    /// as hashing takes: call it off the async threads.
+    fn check(&self, chunk: u32, bytes: &[Bytes]) -> bool;
+}
+
+/// Answers the overlay's peers as a tracker.
+#[async_trait]
+pub trait TrackerServer: Send + Sync {
+    /// Where it listens.
+    fn endpoints(&self) -> Vec<SocketAddr>;
+    /// Serves until told to stop; calls the handler for each native request.
+    async fn serve(self: Arc<Self>, handler: Arc<dyn Handler>, stop: CancellationToken);
+}
+
+/// The one entry point to which tracker servers bring what they were asked.
+#[async_trait]
+pub trait Handler: Send + Sync {
+    /// Answers a request that came in by an overlay.
+    async fn handle(&self, from: &OverlayId, request: Request) -> Result<Reply, Fault>;
+}
+
+/// Asks the overlay's trackers.
+#[async_trait]
+pub trait TrackerClient: Send + Sync {
+    /// Asks, and gives up at the deadline. In an announce of the bridge itself the peer's id is empty and the address
+    /// unspecified: the adapter puts in its own id, and the tracker sees the address.
+    async fn call(&self, request: Request, deadline: Instant) -> Result<Reply, Fault>;
+    /// How each tracker is doing, by what it answered.
+    fn health(&self) -> Vec<TrackerHealth>;
+}
+
+/// How a tracker is doing, by what it answered.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TrackerHealth {
+    /// Its address.
+    pub url: String,
+    /// When it last gave a proper answer.
+    pub last_answer: Option<std::time::SystemTime>,
+    /// How long that answer took.
+    pub round_trip: Option<Duration>,
+    /// Questions without a proper answer since.
+    pub consecutive_failures: u32,
+    /// What the last failure was, if the last question failed.
+    pub last_error: Option<String>,
+}
+
+/// Serves the overlay's peers from a [`Library`].
+#[async_trait]
+pub trait Seeder: Send + Sync {
+    /// Where it listens: these ports are announced.
+    fn endpoints(&self) -> Vec<SocketAddr>;
+    /// Serves until told to stop.
+    async fn serve(self: Arc<Self>, library: Arc<dyn Library>, stop: CancellationToken);
+    /// Connects to peers of a swarm, as far as there is room and they are not connected yet. Returns at once.
+    fn invite(&self, name: Name, peers: &[SocketAddr]);
+}
+
+/// Where a seeder finds what it may serve.
+pub trait Library: Send + Sync {
+    /// The content of a name, if it may be served to this overlay's peers.
+    fn open(&self, name: &Name) -> Option<Arc<dyn ContentReader>>;
+}
+
+/// A content that can be served, chunk by chunk as it becomes available.
+#[async_trait]
+pub trait ContentReader: Send + Sync {
+    /// What is served.
+    fn description(&self) -> &Arc<Description>;
+    /// The chunks that may be announced: whole, and verified. None is ever taken back.
+    fn availability(&self) -> &Availability;
+    /// Reads a run of bytes that lies in available chunks. May wait.
+    async fn read(&self, range: Range<u64>) -> Result<Bytes, ReadError>;
+    /// Tells of a connected peer; it is forgotten when the attendance is dropped.
+    fn attend(&self, peer: SocketAddr) -> Box<dyn Attendance>;
+}
+
+/// A connected peer, as the owner of the content sees it. What it lacks is what the bridge tries to bring.
+pub trait Attendance: Send + Sync {
+    /// The peer has told which chunks it holds.
+    fn holds(&self, chunks: Bits);
+    /// The peer has told that it now holds one more chunk.
+    fn gained(&self, chunk: u32);
+    /// Payload bytes that were handed to the peer's socket.
+    fn served(&self, bytes: u64);
+}
+
+/// Why bytes cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ReadError {
+    /// The range is not available, or not of this content.
+    #[error("bytes {}..{} are not available", .0.start, .0.end)]
+    NotAvailable(Range<u64>),
+    /// The bytes could not be had.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Downloads from the overlay's peers.
+#[async_trait]
+pub trait Leecher: Send + Sync {
+    /// Connects to a peer and greets it. The session ends when it is dropped.
+    async fn open(
+        &self,
+        what: Arc<Description>,
+        peer: SocketAddr,
+    ) -> Result<Arc<dyn SourceSession>, SourceError>;
+}
+
+/// A peer from which the bridge downloads.
+#[async_trait]
+pub trait SourceSession: Send + Sync {
+    /// Whether the peer has told that it holds a chunk.
+    fn has(&self, chunk: u32) -> bool;
+    /// How many chunks it has told that it holds.
+    fn held(&self) -> u32;
+    /// Changes when the peer has told of more chunks; its sender is gone when the session has ended.
+    fn changes(&self) -> watch::Receiver<u64>;
+    /// Fetches a run of bytes that lies in one chunk. Several may be under way; they are asked for in the order of the
+    /// calls. Dropping the future takes the question back.
+    async fn fetch(&self, range: Range<u64>) -> Result<Bytes, SourceError>;
+}
+
+/// Why a peer does not give what it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SourceError {
+    /// It cannot be reached.
+    #[error("cannot connect: {0}")]
+    Unreachable(String),
+    /// It is the bridge itself.
+    #[error("it is the bridge itself")]
+    Ourselves,
+    /// It does not speak the protocol, or not about this content.
+    #[error("bad peer: {0}")]
+    Protocol(String),
+    /// It did not answer in time.
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    /// It refused this range.
+    #[error("it refused bytes {}..{}", .0.start, .0.end)]
+    Refused(Range<u64>),
+    /// The connection has ended.
+    #[error("the connection has ended: {0}")]
+    Closed(String),
+}

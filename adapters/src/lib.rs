@@ -1,0 +1,13 @@
+//! One folder per P2P protocol, all of the same shape, behind one [contract](Descriptor).
+
+mod availability;
+pub mod bittorrent;
+mod contract;
+pub mod registry;
+
+pub use availability::Availability;
+pub use contract::{
+    Adapter, Attendance, BuildError, Capability, Configured, ContentReader, DescribeError,
+    Description, Descriptor, Door, FileSpan, Handler, Host, Integrity, Leecher, Library, ReadError,
+    Seeder, SourceError, SourceSession, TrackerClient, TrackerHealth, TrackerServer,
+};

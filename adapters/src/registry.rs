@@ -1,0 +1,27 @@
+//! The table of protocols. Adding one adds a folder, a `mod` line and a line here.
+
+use crate::{DescribeError, Description, Descriptor, bittorrent};
+
+/// Every protocol that the bridge speaks.
+pub static PROTOCOLS: &[&Descriptor] = &[&bittorrent::DESCRIPTOR];
+
+/// Reads a description, whatever protocol it is of: the first that understands the bytes wins.
+///
+/// # Errors
+/// When no protocol understands them; the error says what each of them found wrong.
+pub fn describe(bytes: &[u8]) -> Result<(&'static Descriptor, Description), DescribeError> {
+    let mut problems = Vec::new();
+    for descriptor in PROTOCOLS {
+        match (descriptor.describe)(bytes) {
+            Ok(description) => return Ok((descriptor, description)),
+            Err(error) => problems.push(format!("not {}: {error}", descriptor.protocol)),
+        }
+    }
+    Err(DescribeError(problems.join("; ")))
+}
+
+/// The protocol with this word.
+#[must_use]
+pub fn protocol(word: &str) -> Option<&'static Descriptor> {
+    PROTOCOLS.iter().copied().find(|descriptor| descriptor.protocol == word)
+}

@@ -1,0 +1,30 @@
+//! The vocabulary of P2P-Bridge, in both forms: the generated protobuf types ([`v1`]), and the checked types that are
+//! parsed once at the edge and are valid from then on.
+
+/// The generated types of the package `p2pbridge.v1`.
+#[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
+pub mod v1 {
+    tonic::include_proto!("p2pbridge.v1");
+}
+
+mod bits;
+mod content;
+mod convert;
+mod layout;
+mod message;
+mod name;
+mod overlay;
+
+pub use bits::Bits;
+pub use content::{ContentId, ContentIdError};
+pub use convert::ConvertError;
+pub use layout::{Extent, Layout, LayoutError};
+pub use message::{
+    Announce, ErrorCode, Fault, Find, Peer, PeerEvent, PeerList, Reply, Request, SwarmQuery,
+    SwarmStat,
+};
+pub use name::{Name, NameError, Scheme, parse_magnet_names};
+pub use overlay::{Evidence, OverlayId, OverlayIdError};
+
+/// The compiled descriptors of all .proto files, for gRPC reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -231,6 +231,8 @@ pub trait ContentReader: Send + Sync {
     fn description(&self) -> &Arc<Description>;
     /// The chunks that may be announced: whole, and verified. None is ever taken back.
     fn availability(&self) -> &Availability;
+    /// Cancelled when the content is no longer served in this form: a session that serves it must end then.
+    fn retired(&self) -> &CancellationToken;
     /// Reads a run of bytes that lies in available chunks. May wait.
     async fn read(&self, range: Range<u64>) -> Result<Bytes, ReadError>;
     /// Tells of a connected peer; it is forgotten when the attendance is dropped.
@@ -243,8 +245,8 @@ pub trait Attendance: Send + Sync {
     fn holds(&self, chunks: Bits);
     /// The peer has told that it now holds one more chunk.
     fn gained(&self, chunk: u32);
-    /// Payload bytes that were handed to the peer's socket.
-    fn served(&self, bytes: u64);
+    /// A run of bytes of the layout that was handed to the peer's socket.
+    fn served(&self, range: Range<u64>);
 }
 
 /// Why bytes cannot be read.

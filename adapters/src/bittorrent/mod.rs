@@ -1,8 +1,13 @@
 //! BitTorrent: BEP 3 and its extensions. See the README beside this file.
 
+pub mod describe;
+pub mod merkle;
+pub mod metainfo;
+pub mod wire;
+
 use p2pbridge_proto::Scheme;
 
-use crate::{Capability, DescribeError, Descriptor, Door};
+use crate::{Capability, Descriptor, Door};
 
 /// BitTorrent's row in the registry.
 pub static DESCRIPTOR: Descriptor = Descriptor {
@@ -11,6 +16,6 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
     schemes: &[Scheme::Btih, Scheme::Btmh],
     capabilities: &[Capability::Announce, Capability::Find, Capability::SwarmQuery],
     example: "",
-    describe: |_| Err(DescribeError(String::new())),
+    describe: describe::describe,
     configure: |_| Ok(Vec::new()),
 };

@@ -1,0 +1,3 @@
+//! Bytes ⇄ native messages: pure, without runtime, clock or socket.
+
+pub mod bencode;

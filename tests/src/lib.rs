@@ -1,1 +1,43 @@
+//! Runs real third-party programs around the bridge, and stops them.
+//!
+//! A scenario begins with a [`Scene`]: a directory of its own, whose logs are shown when the test fails. Programs started in it end
+//! with it. Everything listens on 127.0.0.1 at a port of its own. Whoever waits here waits for an event, with a deadline, and panics with
+//! what it waited for.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a harness fails by panicking: the test shows it"
+)]
 
+mod aria2;
+mod bridge;
+mod check;
+mod evil;
+mod files;
+mod hostile;
+mod libtorrent;
+mod peer;
+mod ports;
+mod process;
+mod scene;
+mod torrent;
+mod tracker;
+mod transmission;
+mod wait;
+
+pub use aria2::Aria2;
+pub use bridge::{Bridge, Config, OverlayConfig, Ran, bridge_binary};
+pub use check::{Json, parse_csv, parse_jsonl};
+pub use evil::{Evil, Manner};
+pub use files::{Tree, fill, sha256_file, tree};
+pub use hostile::{BadTracker, Hostile};
+pub use libtorrent::{LibTorrent, LtStatus};
+pub use peer::{Client, Limits, Peer, What};
+pub use ports::free_port;
+pub use process::{Launch, Program, run, tools, venv_python};
+pub use scene::Scene;
+pub use torrent::{Make, Torrent};
+pub use tracker::{Swarm, Tracker, TrackerKind, scrape};
+pub use transmission::Transmission;
+pub use wait::{eventually, within};

@@ -1,0 +1,113 @@
+"""One libtorrent session, driven by lines of JSON: commands on standard input, events on standard output.
+
+Commands: {"add": what, "dir": …, "up": bytes/s, "down": bytes/s}   what is the path of a .torrent, or a magnet link
+          {"connect": [host, port]}   {"status": true}
+Events:   {"event": "listening"} {"event": "added"} {"event": "metadata"} {"event": "finished"} {"event": "status", …}
+"""
+
+import json
+import queue
+import sys
+import threading
+
+import libtorrent as lt
+
+port = int(sys.argv[1])
+session = lt.session(
+    {
+        "listen_interfaces": f"127.0.0.1:{port}",
+        "alert_mask": lt.alert.category_t.all_categories & ~lt.alert.category_t.stats_notification,
+        "alert_queue_size": 100000,
+        # No other way to peers than the tracker.
+        "enable_dht": False,
+        "enable_lsd": False,
+        "enable_upnp": False,
+        "enable_natpmp": False,
+        # The bridge speaks TCP.
+        "enable_outgoing_utp": False,
+        "enable_incoming_utp": False,
+        # All peers are at one address here, and nobody has half an hour.
+        "allow_multiple_connections_per_ip": True,
+        "min_announce_interval": 1,
+        "min_reconnect_time": 1,
+        "tracker_backoff": 1,
+        "stop_tracker_timeout": 1,
+    }
+)
+
+QUIET = (
+    "block_downloading_alert", "block_finished_alert", "picker_log_alert", "peer_log_alert", "session_stats_alert",
+    "torrent_log_alert", "log_alert", "block_uploaded_alert", "incoming_request_alert", "piece_finished_alert",
+    "state_update_alert", "portmap_log_alert", "dht_log_alert",
+)
+
+
+def say(event, **more):
+    print(json.dumps({"event": event, **more}), flush=True)
+
+
+def add(command):
+    what = command["add"]
+    if what.startswith("magnet:"):
+        params = lt.parse_magnet_uri(what)
+    else:
+        params = lt.add_torrent_params()
+        params.ti = lt.torrent_info(what)
+    params.save_path = command["dir"]
+    params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+    handle = session.add_torrent(params)
+    # Limits of the torrent hold for local peers also; the session's do not.
+    handle.set_upload_limit(command.get("up") or -1)
+    handle.set_download_limit(command.get("down") or -1)
+    say("added")
+    return handle
+
+
+def status(handle):
+    now = handle.status()
+    pieces = handle.get_peer_info()
+    say(
+        "status", progress=now.progress, seeding=now.is_seeding, peers=now.num_peers, downloaded=now.total_payload_download,
+        uploaded=now.total_payload_upload, done=now.total_done, failed=now.total_failed_bytes, addresses=[list(peer.ip) for peer in pieces],
+    )
+
+
+def read_commands(commands):
+    for line in sys.stdin:
+        commands.put(json.loads(line))
+    commands.put(None)
+
+
+def main():
+    commands = queue.Queue()
+    threading.Thread(target=read_commands, args=(commands,), daemon=True).start()
+    handle, told = None, False
+    while True:
+        if session.wait_for_alert(20):
+            for alert in session.pop_alerts():
+                if type(alert).__name__ not in QUIET:
+                    print(type(alert).__name__, alert.message(), file=sys.stderr, flush=True)
+                if isinstance(alert, lt.listen_succeeded_alert) and not told:
+                    told = True
+                    say("listening")
+                elif isinstance(alert, lt.metadata_received_alert):
+                    say("metadata")
+                elif isinstance(alert, lt.torrent_finished_alert):
+                    # Everything is on disk before it is said.
+                    handle.flush_cache()
+                elif isinstance(alert, lt.cache_flushed_alert):
+                    if handle.status().is_seeding:
+                        say("finished")
+        while not commands.empty():
+            command = commands.get()
+            if command is None:
+                return
+            if "add" in command:
+                handle = add(command)
+            elif "connect" in command:
+                handle.connect_peer(tuple(command["connect"]))
+            elif "status" in command:
+                status(handle)
+
+
+main()

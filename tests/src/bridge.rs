@@ -1,0 +1,234 @@
+//! The bridge itself, as its operator runs it.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+
+use crate::wait::eventually;
+use crate::{Json, Launch, Program, Scene, free_port, run};
+
+/// The binary: `P2P_BRIDGE_BIN`, or the one beside the running tests.
+#[must_use]
+pub fn bridge_binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("P2P_BRIDGE_BIN") {
+        return path.into();
+    }
+    let test = std::env::current_exe().expect("the test's path");
+    let profile = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
+    let path = profile.join("p2p-bridge");
+    assert!(
+        path.exists(),
+        "{} is not there: run ./tests/run, or set P2P_BRIDGE_BIN",
+        path.display()
+    );
+    path
+}
+
+/// One BitTorrent overlay of the configuration.
+#[derive(Clone, Debug)]
+pub struct OverlayConfig {
+    /// Its id.
+    pub id: String,
+    /// Announce URLs.
+    pub trackers: Vec<String>,
+    /// Where its peers reach the bridge.
+    pub port: u16,
+}
+
+impl OverlayConfig {
+    /// An overlay at a free port.
+    #[must_use]
+    pub fn new(id: &str, trackers: &[String]) -> Self {
+        Self { id: id.to_owned(), trackers: trackers.to_vec(), port: free_port() }
+    }
+}
+
+/// A configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the bridge keeps its data.
+    pub data_dir: PathBuf,
+    /// Its gRPC port.
+    pub grpc_port: u16,
+    /// Overlays.
+    pub overlays: Vec<OverlayConfig>,
+    /// From, to, agreement.
+    pub routes: Vec<(String, String, String)>,
+    /// More TOML, at the end.
+    pub more: String,
+}
+
+impl Config {
+    /// Two overlays, `a` and `b`, with one route from `a` to `b` under the agreement `demo-1`.
+    #[must_use]
+    pub fn a_to_b(scene: &Scene, a: &[String], b: &[String]) -> Self {
+        Self {
+            data_dir: scene.file("data"),
+            grpc_port: free_port(),
+            overlays: vec![OverlayConfig::new("a", a), OverlayConfig::new("b", b)],
+            routes: vec![("a".into(), "b".into(), "demo-1".into())],
+            more: String::new(),
+        }
+    }
+
+    /// The same with a second route back, under the agreement `demo-2`.
+    #[must_use]
+    pub fn both_ways(scene: &Scene, a: &[String], b: &[String]) -> Self {
+        let mut config = Self::a_to_b(scene, a, b);
+        config.routes.push(("b".into(), "a".into(), "demo-2".into()));
+        config
+    }
+
+    /// As TOML.
+    #[must_use]
+    pub fn toml(&self) -> String {
+        let mut text = format!(
+            "data_dir = {:?}\n[grpc]\nlisten = \"127.0.0.1:{}\"\n[identity]\noperator = \"test\"\nbridge = \"b1\"\n[usage]\nflush_seconds = 1\n",
+            self.data_dir, self.grpc_port
+        );
+        for OverlayConfig { id, trackers, port } in &self.overlays {
+            write!(text, "[overlays.bittorrent.{id}]\ntrackers = {trackers:?}\nlisten = [\"127.0.0.1:{port}\"]\n")
+                .expect("text");
+        }
+        for (from, to, agreement) in &self.routes {
+            write!(text, "[[routes]]\nfrom = {from:?}\nto = {to:?}\nagreement = {agreement:?}\n")
+                .expect("text");
+        }
+        text + &self.more
+    }
+
+    /// Writes it into the scene.
+    #[must_use]
+    pub fn write(&self, scene: &Scene) -> PathBuf {
+        let path = scene.file(&format!("bridge-{}.toml", self.grpc_port));
+        fs::write(&path, self.toml()).expect("a configuration");
+        path
+    }
+}
+
+/// What a command of the bridge said.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// A running bridge.
+#[derive(Debug)]
+pub struct Bridge {
+    /// The program.
+    pub program: Program,
+    /// Its configuration.
+    pub config: Config,
+}
+
+impl Bridge {
+    /// Starts the daemon, without waiting for it.
+    #[must_use]
+    pub fn spawn(scene: &Scene, config: &Config) -> Self {
+        let path = config.write(scene);
+        let program = Launch::new("p2p-bridge", bridge_binary())
+            .args(["serve", "--config"])
+            .arg(path)
+            .start(scene);
+        Self { program, config: config.clone() }
+    }
+
+    /// Starts the daemon and waits until it answers.
+    pub async fn start(scene: &Scene, config: &Config) -> Self {
+        let mut this = Self::spawn(scene, config);
+        eventually("the bridge answering", 20, async || {
+            this.program.assert_runs();
+            this.cli(["overlays", "--json"]).await.status.success().then_some(())
+        })
+        .await;
+        this
+    }
+
+    /// The address of its gRPC server.
+    #[must_use]
+    pub fn server(&self) -> String {
+        format!("http://127.0.0.1:{}", self.config.grpc_port)
+    }
+
+    /// Runs a command against it.
+    pub async fn cli<const N: usize>(&self, args: [&str; N]) -> Ran {
+        let server = self.server();
+        let all: Vec<&str> = ["--server", &server].into_iter().chain(args).collect();
+        let output = run(30, bridge_binary(), all).await;
+        Ran {
+            status: output.status,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Runs a command that must succeed, and gives its standard output.
+    pub async fn must<const N: usize>(&self, args: [&str; N]) -> String {
+        let ran = self.cli(args).await;
+        assert!(
+            ran.status.success(),
+            "p2p-bridge {args:?}: {}\n{}{}",
+            ran.status,
+            ran.stdout,
+            ran.stderr
+        );
+        ran.stdout
+    }
+
+    /// Runs a command that must succeed, and reads its output as JSON.
+    pub async fn json<const N: usize>(&self, args: [&str; N]) -> Json {
+        Json::parse(&self.must(args).await)
+    }
+
+    /// Binds two .torrent files as the same content.
+    pub async fn bind(&self, a: (&str, &Path), b: (&str, &Path)) {
+        let item = |(overlay, path): (&str, &Path)| format!("{overlay}={}", path.display());
+        self.must(["names", "bind", &item(a), &item(b)]).await;
+    }
+
+    /// Kills it with signal 9 and waits until it is gone.
+    pub async fn kill9(&mut self) {
+        self.program.kill().await;
+    }
+
+    /// Asks it to end (TERM) and waits for it.
+    pub async fn terminate(&mut self, seconds: u64) -> ExitStatus {
+        self.program.signal("TERM");
+        self.program.ended(seconds).await
+    }
+
+    /// Its resident memory, and the most it had, in bytes.
+    #[must_use]
+    pub fn memory(&self) -> (u64, u64) {
+        let text =
+            fs::read_to_string(format!("/proc/{}/status", self.program.pid())).unwrap_or_default();
+        let field = |name: &str| {
+            let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+            line.split_whitespace()
+                .nth(1)
+                .and_then(|number| number.parse::<u64>().ok())
+                .unwrap_or_default()
+                * 1024
+        };
+        (field("VmRSS:"), field("VmHWM:"))
+    }
+
+    /// The processor time it has used, in seconds.
+    #[must_use]
+    pub fn cpu_seconds(&self) -> f64 {
+        let text =
+            fs::read_to_string(format!("/proc/{}/stat", self.program.pid())).unwrap_or_default();
+        let after = text.rsplit(')').next().unwrap_or_default();
+        let ticks = |at: usize| {
+            after.split_whitespace().nth(at).and_then(|n| n.parse::<f64>().ok()).unwrap_or_default()
+        };
+        // Linux counts in hundredths of a second.
+        (ticks(11) + ticks(12)) / 100.0
+    }
+}

@@ -1,0 +1,88 @@
+//! Trackers that misbehave.
+
+use std::net::Ipv4Addr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// How a tracker misbehaves. All of them speak HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadTracker {
+    /// Nothing listens.
+    Down,
+    /// It takes the question and never answers.
+    Slow,
+    /// It answers 200 with something that is no bencoding.
+    Nonsense,
+    /// It answers 200 with a bencoded dictionary of 10 MB.
+    Huge,
+    /// It sends 10 MB without saying how much will come.
+    Endless,
+}
+
+/// A running bad tracker; it ends when dropped.
+#[derive(Debug)]
+pub struct Hostile {
+    /// Its announce URL.
+    pub url: String,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Hostile {
+    /// Starts it.
+    pub async fn start(manner: BadTracker) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let url = format!(
+            "http://127.0.0.1:{}/announce",
+            listener.local_addr().expect("its address").port()
+        );
+        let task = (manner != BadTracker::Down).then(|| tokio::spawn(serve(listener, manner)));
+        Self { url, task }
+    }
+}
+
+impl Drop for Hostile {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+async fn serve(listener: TcpListener, manner: BadTracker) {
+    let mut silent = Vec::new();
+    while let Ok((mut stream, _)) = listener.accept().await {
+        if manner == BadTracker::Slow {
+            silent.push(stream);
+            continue;
+        }
+        tokio::spawn(async move {
+            let mut question = [0; 4096];
+            if stream.read(&mut question).await.is_ok() {
+                answer(&mut stream, manner).await;
+            }
+        });
+    }
+}
+
+async fn answer(stream: &mut TcpStream, manner: BadTracker) {
+    const SIZE: usize = 10_000_000;
+    let mut body = match manner {
+        BadTracker::Nonsense => b"<html>It works!</html>".to_vec(),
+        _ => format!("d8:intervali60e5:peers{SIZE}:").into_bytes(),
+    };
+    if manner != BadTracker::Nonsense {
+        body.resize(body.len() + SIZE, b'x');
+        body.push(b'e');
+    }
+    let length = match manner {
+        BadTracker::Endless => String::new(),
+        _ => format!("Content-Length: {}\r\n", body.len()),
+    };
+    let head = format!("HTTP/1.1 200 OK\r\n{length}Connection: close\r\n\r\n");
+    // The other side may hang up at any moment; that is its right.
+    let _ = stream.write_all(head.as_bytes()).await;
+    let _ = stream.write_all(&body).await;
+    let _ = stream.shutdown().await;
+}

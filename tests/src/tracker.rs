@@ -25,8 +25,6 @@ pub enum TrackerKind {
     NpmUdp,
     /// `aquatic_udp`.
     AquaticUdp,
-    /// `aquatic_http`.
-    AquaticHttp,
 }
 
 impl TrackerKind {
@@ -34,7 +32,7 @@ impl TrackerKind {
     #[must_use]
     pub fn url(self, port: u16) -> String {
         match self {
-            Self::OpenHttp | Self::NpmHttp | Self::AquaticHttp => {
+            Self::OpenHttp | Self::NpmHttp => {
                 format!("http://127.0.0.1:{port}/announce")
             }
             Self::OpenUdp | Self::NpmUdp | Self::AquaticUdp => {
@@ -71,16 +69,11 @@ impl Tracker {
             TrackerKind::OpenHttp | TrackerKind::OpenUdp => opentracker(scene, port, known),
             TrackerKind::NpmHttp | TrackerKind::NpmUdp => npm(scene, port),
             TrackerKind::AquaticUdp => aquatic(scene, "aquatic_udp", port),
-            TrackerKind::AquaticHttp => aquatic(scene, "aquatic_http", port),
         };
         let mut tracker = Self { kind, port, program };
         eventually(&format!("{kind:?} answering"), 20, async || {
             tracker.program.assert_runs();
-            if kind == TrackerKind::AquaticHttp {
-                tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.ok().map(drop)
-            } else {
-                scrape(port, known.first().unwrap_or(&[0; 20])).await.map(drop)
-            }
+            scrape(port, known.first().unwrap_or(&[0; 20])).await.map(drop)
         })
         .await;
         tracker

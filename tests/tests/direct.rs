@@ -26,9 +26,7 @@ async fn direct(kind: TrackerKind, seeder: Client, leecher: Client, make: Make, 
     let what = What::from(&torrent);
 
     let _seeder = Peer::seed(seeder, &scene, &what, &scene.dir("source"), Limits::default()).await;
-    if kind != TrackerKind::AquaticHttp {
-        tracker.counts(&hash, 1, 0, 20).await;
-    }
+    tracker.counts(&hash, 1, 0, 20).await;
     let what = if magnet { What::Magnet(torrent.magnet()) } else { what };
     let dir = scene.dir("leech");
     let mut leecher = Peer::leech(leecher, &scene, &what, &dir, Limits::default()).await;
@@ -51,7 +49,6 @@ direct! {
     aria2_from_aria2_by_npm_udp: NpmUdp, Aria2 -> Aria2, Make::V1(20), false;
     libtorrent_from_libtorrent_by_npm_http: NpmHttp, LibTorrent -> LibTorrent, Make::Hybrid(18), false;
     libtorrent_from_libtorrent_by_aquatic_udp: AquaticUdp, LibTorrent -> LibTorrent, Make::V2(18), false;
-    aria2_from_libtorrent_by_aquatic_http: AquaticHttp, LibTorrent -> Aria2, Make::V1(18), false;
     aria2_from_aria2_by_a_magnet: NpmHttp, Aria2 -> Aria2, Make::V1(18), true;
     libtorrent_from_transmission: NpmHttp, Transmission -> LibTorrent, Make::V1(18), true;
 }

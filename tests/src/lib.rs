@@ -24,7 +24,9 @@ mod scene;
 mod torrent;
 mod tracker;
 mod transmission;
+mod verdict;
 mod wait;
+mod world;
 
 pub use aria2::Aria2;
 pub use bridge::{Bridge, Config, OverlayConfig, Ran, bridge_binary};
@@ -40,4 +42,6 @@ pub use scene::Scene;
 pub use torrent::{Make, Torrent};
 pub use tracker::{Swarm, Tracker, TrackerKind, scrape};
 pub use transmission::Transmission;
+pub use verdict::{check_chains, check_flow, check_overlays, crossing, is_up, record_id, sum, usage};
+pub use world::{Place, Side, Trackers, World, mib};
 pub use wait::{eventually, within};

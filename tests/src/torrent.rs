@@ -94,14 +94,25 @@ impl Torrent {
         if self.has_v1 { self.v1 } else { self.v2[..20].try_into().expect("20 of 32") }
     }
 
+    /// The same for v1 and v2, as far as it has them.
+    #[must_use]
+    pub fn tracker_hashes(&self) -> Vec<[u8; 20]> {
+        let v2 = self.has_v2.then(|| self.v2[..20].try_into().expect("20 of 32"));
+        self.has_v1.then_some(self.v1).into_iter().chain(v2).collect()
+    }
+
+    /// Its names as URNs, v1's first.
+    #[must_use]
+    pub fn urns(&self) -> Vec<String> {
+        let v1 = self.has_v1.then(|| format!("urn:btih:{}", hex(&self.v1)));
+        let v2 = self.has_v2.then(|| format!("urn:btmh:1220{}", hex(&self.v2)));
+        v1.into_iter().chain(v2).collect()
+    }
+
     /// The URN of its first name: v1's when it has one.
     #[must_use]
     pub fn urn(&self) -> String {
-        if self.has_v1 {
-            format!("urn:btih:{}", hex(&self.v1))
-        } else {
-            format!("urn:btmh:1220{}", hex(&self.v2))
-        }
+        self.urns().swap_remove(0)
     }
 
     /// A magnet link with the tracker in it.

@@ -1,6 +1,8 @@
 //! BitTorrent: BEP 3 and its extensions. See the README beside this file.
 
+pub mod create;
 pub mod describe;
+pub mod magnet;
 pub mod merkle;
 pub mod metainfo;
 pub mod wire;

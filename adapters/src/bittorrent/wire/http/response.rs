@@ -1,0 +1,299 @@
+//! Answers of an HTTP tracker, in bencode.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use p2pbridge_proto::Peer;
+use thiserror::Error;
+
+use super::super::{
+    bencode::{BencodeError, Dict, Document, Limits, List, Value, encode_dict},
+    compact,
+};
+
+/// Taken when the tracker names no interval, or one that is none.
+pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(1800);
+/// The shortest interval that is taken from a tracker.
+pub const MIN_INTERVAL: Duration = Duration::from_secs(1);
+/// The longest interval that is taken from a tracker.
+pub const MAX_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+/// The most peers that are taken from one answer.
+pub const MAX_PEERS: usize = 2000;
+
+/// An answer to an announce, over HTTP or UDP.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AnnounceResponse {
+    /// How long to wait before the next regular announce: from [`MIN_INTERVAL`] to [`MAX_INTERVAL`].
+    pub interval: Duration,
+    /// How long to wait before any announce, if that was said, within the same bounds.
+    pub min_interval: Option<Duration>,
+    /// Peers that hold everything, if that was said.
+    pub seeders: Option<u32>,
+    /// Peers that lack something, if that was said.
+    pub leechers: Option<u32>,
+    /// At most [`MAX_PEERS`]; none has port 0.
+    pub peers: Vec<Peer>,
+    /// What the tracker wants to be told again. Not in UDP.
+    pub tracker_id: Option<Vec<u8>>,
+    /// A text for people. Not in UDP.
+    pub warning: Option<String>,
+    /// The asker's address, as the tracker sees it (BEP 24). Not in UDP.
+    pub external_ip: Option<IpAddr>,
+}
+
+/// A refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Failure {
+    /// The tracker's text.
+    pub reason: String,
+    /// When to ask again, if that was said (BEP 31).
+    pub retry_in: Option<RetryIn>,
+}
+
+/// When to ask a tracker again that has refused (BEP 31).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryIn {
+    /// Not at all.
+    Never,
+    /// After this time; on the wire it is counted in minutes.
+    After(Duration),
+}
+
+/// The size of a swarm (BEP 48).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SwarmCounts {
+    /// Peers that hold everything.
+    pub complete: u32,
+    /// Peers that lack something.
+    pub incomplete: u32,
+    /// Downloads seen to complete, if that was said.
+    pub downloaded: Option<u32>,
+    /// Of the incomplete ones, those that still download (BEP 21), if that was said.
+    pub downloaders: Option<u32>,
+}
+
+/// Why bytes are no answer of a tracker.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ResponseError {
+    /// Not bencode.
+    #[error("no answer of a tracker: {0}")]
+    Bencode(#[from] BencodeError),
+    /// A field is missing, or of another kind.
+    #[error("`{0}` is missing or of a wrong kind")]
+    Field(&'static str),
+}
+
+/// What a tracker says to an announce.
+///
+/// # Errors
+/// When the bytes are no answer.
+pub fn parse_announce(body: &[u8]) -> Result<Result<AnnounceResponse, Failure>, ResponseError> {
+    let document = Document::parse(body, Limits::MESSAGE)?;
+    let dict = document.value.dict().ok_or(ResponseError::Field("the answer"))?;
+    if let Some(failure) = failure(dict) {
+        return Ok(Err(failure));
+    }
+    let mut peers = match dict.get(b"peers") {
+        None => Vec::new(),
+        Some(Value::Bytes(bytes)) => compact::read_v4(bytes, MAX_PEERS),
+        Some(Value::List(list)) => dict_peers(list),
+        Some(_) => return Err(ResponseError::Field("peers")),
+    };
+    let room = MAX_PEERS - peers.len();
+    match dict.get(b"peers6") {
+        Some(Value::Bytes(bytes)) => peers.extend(compact::read_v6(bytes, room)),
+        Some(Value::List(list)) => peers.extend(dict_peers(list).into_iter().take(room)),
+        _ => {}
+    }
+    if dict.get(b"interval").is_none() && dict.get(b"peers").is_none() {
+        return Err(ResponseError::Field("interval"));
+    }
+    Ok(Ok(AnnounceResponse {
+        interval: dict.get(b"interval").map_or(DEFAULT_INTERVAL, seconds),
+        min_interval: dict.get(b"min interval").map(seconds),
+        seeders: count(dict, b"complete"),
+        leechers: count(dict, b"incomplete"),
+        peers,
+        tracker_id: dict.get(b"tracker id").and_then(Value::bytes).map(<[u8]>::to_vec),
+        warning: dict.get(b"warning message").and_then(Value::bytes).map(text),
+        external_ip: dict.get(b"external ip").and_then(Value::bytes).and_then(address),
+    }))
+}
+
+/// What a tracker says to a scrape, by info-hash; keys that are none are passed over.
+///
+/// # Errors
+/// When the bytes are no answer.
+pub fn parse_scrape(
+    body: &[u8],
+) -> Result<Result<Vec<([u8; 20], SwarmCounts)>, Failure>, ResponseError> {
+    let document = Document::parse(body, Limits::MESSAGE)?;
+    let dict = document.value.dict().ok_or(ResponseError::Field("the answer"))?;
+    if let Some(failure) = failure(dict) {
+        return Ok(Err(failure));
+    }
+    let files = dict.get(b"files").and_then(Value::dict).ok_or(ResponseError::Field("files"))?;
+    let swarms = files.entries().iter().filter_map(|(key, value)| {
+        let (hash, swarm) = (<[u8; 20]>::try_from(*key).ok()?, value.dict()?);
+        let counts = SwarmCounts {
+            complete: count(swarm, b"complete").unwrap_or(0),
+            incomplete: count(swarm, b"incomplete").unwrap_or(0),
+            downloaded: count(swarm, b"downloaded"),
+            downloaders: count(swarm, b"downloaders"),
+        };
+        Some((hash, counts))
+    });
+    Ok(Ok(swarms.collect()))
+}
+
+impl AnnounceResponse {
+    /// The answer as bencode: peers as strings of addresses (BEP 23, 7), or as dictionaries, with or without ids.
+    #[must_use]
+    pub fn encode(&self, compact: bool, no_peer_id: bool) -> Vec<u8> {
+        encode_dict(|dict| {
+            dict.uint(b"interval", self.interval.as_secs());
+            if let Some(min) = self.min_interval {
+                dict.uint(b"min interval", min.as_secs());
+            }
+            let counts = [(&b"complete"[..], self.seeders), (b"incomplete", self.leechers)];
+            for (key, count) in counts {
+                if let Some(count) = count {
+                    dict.uint(key, count.into());
+                }
+            }
+            if let Some(id) = &self.tracker_id {
+                dict.bytes(b"tracker id", id);
+            }
+            if let Some(warning) = &self.warning {
+                dict.bytes(b"warning message", warning.as_bytes());
+            }
+            match self.external_ip {
+                Some(IpAddr::V4(ip)) => dict.bytes(b"external ip", &ip.octets()),
+                Some(IpAddr::V6(ip)) => dict.bytes(b"external ip", &ip.octets()),
+                None => {}
+            }
+            if compact {
+                let (v4, v6) = compact::write(&self.peers);
+                dict.bytes(b"peers", &v4);
+                if !v6.is_empty() {
+                    dict.bytes(b"peers6", &v6);
+                }
+                return;
+            }
+            dict.entry(b"peers", |out| {
+                out.list(|out| {
+                    for peer in &self.peers {
+                        out.dict(|dict| {
+                            dict.bytes(b"ip", peer.endpoint.ip().to_string().as_bytes());
+                            dict.uint(b"port", peer.endpoint.port().into());
+                            if !no_peer_id && peer.id.len() == 20 {
+                                dict.bytes(b"peer id", &peer.id);
+                            }
+                        });
+                    }
+                });
+            });
+        })
+    }
+}
+
+/// A refusal as bencode (BEP 3, 31).
+#[must_use]
+pub fn write_failure(failure: &Failure) -> Vec<u8> {
+    encode_dict(|dict| {
+        dict.bytes(b"failure reason", failure.reason.as_bytes());
+        match failure.retry_in {
+            Some(RetryIn::Never) => dict.bytes(b"retry in", b"never"),
+            Some(RetryIn::After(time)) => dict.uint(b"retry in", time.as_secs().div_ceil(60)),
+            None => {}
+        }
+    })
+}
+
+/// An answer to a scrape as bencode.
+#[must_use]
+pub fn write_scrape(swarms: &[([u8; 20], SwarmCounts)]) -> Vec<u8> {
+    encode_dict(|dict| {
+        dict.entry(b"files", |out| {
+            out.dict(|files| {
+                for (hash, counts) in swarms {
+                    files.entry(hash, |out| {
+                        out.dict(|swarm| {
+                            swarm.uint(b"complete", counts.complete.into());
+                            swarm.uint(b"incomplete", counts.incomplete.into());
+                            swarm.uint(b"downloaded", counts.downloaded.unwrap_or(0).into());
+                            if let Some(downloaders) = counts.downloaders {
+                                swarm.uint(b"downloaders", downloaders.into());
+                            }
+                        });
+                    });
+                }
+            });
+        });
+    })
+}
+
+/// An interval within [`MIN_INTERVAL`] and [`MAX_INTERVAL`]; [`DEFAULT_INTERVAL`] for one that is not positive.
+#[must_use]
+pub fn bounded_interval(seconds: i64) -> Duration {
+    match u64::try_from(seconds) {
+        Err(_) | Ok(0) => DEFAULT_INTERVAL,
+        Ok(seconds) => Duration::from_secs(seconds).clamp(MIN_INTERVAL, MAX_INTERVAL),
+    }
+}
+
+fn seconds(value: &Value<'_>) -> Duration {
+    value.int().map_or(DEFAULT_INTERVAL, bounded_interval)
+}
+
+fn failure(dict: &Dict<'_>) -> Option<Failure> {
+    let reason = dict.get(b"failure reason").and_then(Value::bytes).map(text)?;
+    let minutes = |minutes: u64| {
+        let time = Duration::from_secs(minutes.saturating_mul(60)).min(MAX_INTERVAL);
+        RetryIn::After(time)
+    };
+    let retry_in = match dict.get(b"retry in") {
+        Some(Value::Bytes(b"never")) => Some(RetryIn::Never),
+        Some(Value::Bytes(digits)) => text(digits).trim().parse().ok().map(minutes),
+        Some(value) => value.uint().map(minutes),
+        None => None,
+    };
+    Some(Failure { reason, retry_in })
+}
+
+/// Peers as dictionaries; those with a host name, or without a port, are passed over.
+fn dict_peers(list: &List<'_>) -> Vec<Peer> {
+    let peers = list.items().iter().filter_map(|item| {
+        let dict = item.dict()?;
+        let ip: IpAddr = text(dict.get(b"ip")?.bytes()?).parse().ok()?;
+        let port = u16::try_from(dict.get(b"port")?.int()?).ok().filter(|port| *port != 0)?;
+        let id = dict.get(b"peer id").and_then(Value::bytes).filter(|id| id.len() == 20);
+        let endpoint = SocketAddr::new(ip.to_canonical(), port);
+        Some(Peer { id: id.unwrap_or_default().to_vec(), endpoint })
+    });
+    peers.take(MAX_PEERS).collect()
+}
+
+fn count(dict: &Dict<'_>, key: &[u8]) -> Option<u32> {
+    dict.get(key)?.uint().map(|count| u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+/// A text of a tracker: at most 512 letters of it.
+fn text(bytes: &[u8]) -> String {
+    let shown = bytes.get(..2048).unwrap_or(bytes);
+    String::from_utf8_lossy(shown).chars().filter(|c| !c.is_control()).take(512).collect()
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => Some(Ipv4Addr::from(*bytes.first_chunk::<4>()?).into()),
+        16 => Some(IpAddr::from(Ipv6Addr::from(*bytes.first_chunk::<16>()?)).to_canonical()),
+        _ => text(bytes).parse().ok(),
+    }
+}
+
+#[cfg(test)]
+#[path = "response_tests.rs"]
+mod tests;

@@ -42,6 +42,8 @@ pub use scene::Scene;
 pub use torrent::{Make, Torrent};
 pub use tracker::{Swarm, Tracker, TrackerKind, scrape};
 pub use transmission::Transmission;
-pub use verdict::{check_chains, check_flow, check_overlays, crossing, is_up, record_id, sum, usage};
-pub use world::{Place, Side, Trackers, World, mib};
+pub use verdict::{
+    check_chains, check_flow, check_overlays, crossing, is_up, record_id, sum, usage,
+};
 pub use wait::{eventually, within};
+pub use world::{Place, Side, Trackers, World, mib};

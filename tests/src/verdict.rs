@@ -14,7 +14,12 @@ pub async fn usage(bridge: &Bridge) -> Vec<Json> {
 #[must_use]
 pub fn record_id(record: &Json) -> (String, String, u64, u64) {
     let text = |key: &str| record.get(key).text();
-    (text("operator"), text("bridge"), record.get("boot_epoch").number(), record.get("seq").number())
+    (
+        text("operator"),
+        text("bridge"),
+        record.get("boot_epoch").number(),
+        record.get("seq").number(),
+    )
 }
 
 /// The sum of a column.
@@ -38,7 +43,8 @@ pub async fn check_flow(
             && from.1.urns().contains(&record.get("source_name").text())
             && to.1.urns().contains(&record.get("destination_name").text())
     };
-    let select = |records: Vec<Json>| -> Vec<Json> { records.into_iter().filter(of_flow).collect() };
+    let select =
+        |records: Vec<Json>| -> Vec<Json> { records.into_iter().filter(of_flow).collect() };
     let records = eventually("the ledger having it all", 15, async || {
         let all = usage(bridge).await;
         let records = select(all.clone());
@@ -70,7 +76,8 @@ pub fn check_chains(records: &[Json]) {
     assert_eq!(ids.len(), records.len(), "record ids");
     let mut ends = BTreeMap::new();
     for record in records {
-        let (start, end) = (record.get("counter_start").number(), record.get("counter_end").number());
+        let (start, end) =
+            (record.get("counter_start").number(), record.get("counter_end").number());
         let before = ends.insert(record.get("transfer_id").text(), end).unwrap_or_default();
         assert_eq!(start, before, "{record:?}");
         assert_eq!(end - start, record.get("bytes_verified").number(), "{record:?}");
@@ -85,12 +92,15 @@ pub async fn check_overlays(bridge: &Bridge, world: &World, bytes: u64) {
         let overlay = overlay.unwrap_or_else(|| panic!("no overlay {}: {all:?}", place.id));
         assert_eq!(overlay.get("protocol").text(), "bittorrent", "{overlay:?}");
         let tracker = overlay.get("trackers").find("url", &place.tracker.url());
-        let tracker = tracker.unwrap_or_else(|| panic!("no tracker {}: {overlay:?}", place.tracker.url()));
+        let tracker =
+            tracker.unwrap_or_else(|| panic!("no tracker {}: {overlay:?}", place.tracker.url()));
         assert!(is_up(&tracker.get("health")), "{tracker:?}");
         assert!(is_up(&overlay.get("health")), "{overlay:?}");
         let swarms = overlay.get("swarms").items();
-        let swarm = swarms.iter().find(|swarm| place.torrent.urns().contains(&swarm.get("name").text()));
-        let swarm = swarm.unwrap_or_else(|| panic!("no swarm {:?}: {overlay:?}", place.torrent.urns()));
+        let swarm =
+            swarms.iter().find(|swarm| place.torrent.urns().contains(&swarm.get("name").text()));
+        let swarm =
+            swarm.unwrap_or_else(|| panic!("no swarm {:?}: {overlay:?}", place.torrent.urns()));
         assert!(swarm.get("length").number() >= bytes, "{swarm:?}");
         let peers = swarm.get("seeders").number() + swarm.get("leechers").number();
         assert!(peers >= 1, "the swarm's size: {swarm:?}");
@@ -103,7 +113,9 @@ pub async fn check_overlays(bridge: &Bridge, world: &World, bytes: u64) {
 /// What crosses from one overlay to another, in the answer of `overlays --json`.
 #[must_use]
 pub fn crossing(overlays: &Json, from: &str, to: &str) -> Json {
-    let of = |item: &Json| item.get("from_overlay").text() == from && item.get("to_overlay").text() == to;
+    let of = |item: &Json| {
+        item.get("from_overlay").text() == from && item.get("to_overlay").text() == to
+    };
     let found = overlays.get("crossings").items().into_iter().find(of);
     found.unwrap_or_else(|| panic!("no crossing from {from} to {to}: {overlays:?}"))
 }

@@ -23,7 +23,8 @@ impl Side {
     async fn raise(self, scene: &Scene, id: &str) -> Place {
         let port = free_port();
         let out = scene.file(&format!("{id}.torrent"));
-        let torrent = Torrent::make(self.make, &self.source, &self.name, &self.kind.url(port), &out).await;
+        let torrent =
+            Torrent::make(self.make, &self.source, &self.name, &self.kind.url(port), &out).await;
         let tracker = Tracker::start(scene, self.kind, port, &torrent.tracker_hashes()).await;
         Place { id: id.to_owned(), torrent, tracker }
     }
@@ -118,7 +119,9 @@ impl Trackers {
 
     /// Starts both, each knowing its torrents.
     pub async fn start(&self, scene: &Scene, a: &[&Torrent], b: &[&Torrent]) -> (Tracker, Tracker) {
-        let hashes = |torrents: &[&Torrent]| -> Vec<[u8; 20]> { torrents.iter().map(|torrent| torrent.v1).collect() };
+        let hashes = |torrents: &[&Torrent]| -> Vec<[u8; 20]> {
+            torrents.iter().map(|torrent| torrent.v1).collect()
+        };
         (
             Tracker::start(scene, self.a.0, self.a.1, &hashes(a)).await,
             Tracker::start(scene, self.b.0, self.b.1, &hashes(b)).await,
@@ -126,7 +129,14 @@ impl Trackers {
     }
 }
 
-async fn make(scene: &Scene, id: &str, at: (TrackerKind, u16), source: &Path, name: &str, power: u32) -> Torrent {
+async fn make(
+    scene: &Scene,
+    id: &str,
+    at: (TrackerKind, u16),
+    source: &Path,
+    name: &str,
+    power: u32,
+) -> Torrent {
     let out = scene.file(&format!("{id}-{name}.torrent"));
     Torrent::make(Make::V1(power), source, name, &at.0.url(at.1), &out).await
 }

@@ -7,8 +7,8 @@
 )]
 
 use p2pbridge_tests::{
-    Client, Limits, Make, Peer, Scene, Torrent, Tracker, TrackerKind, What, fill, free_port,
-    sha256_file,
+    Client, Evil, Limits, Make, Manner, Peer, Scene, Torrent, Tracker, TrackerKind, What, World,
+    eventually, fill, free_port, sha256_file,
 };
 
 const SIZE: u64 = 3 * 1024 * 1024 + 12_345;
@@ -81,4 +81,29 @@ async fn transmission_when_dialled_by_libtorrent() {
     seeder.connect(leecher.port()).await;
     leecher.finished(40).await;
     assert_eq!(sha256_file(&dir.join("film.bin")), sha256_file(&source));
+}
+
+/// The evil seeder is what it says: libtorrent finds its wrong blocks, and gets none of a vanished one's.
+#[tokio::test]
+async fn the_evil_seeder_is_evil() {
+    let scene = Scene::new();
+    let source = scene.dir("source").join("film.bin");
+    fill(&source, SIZE, 9);
+    let world = World::plain(&scene, &source).await;
+    let mut evil =
+        Evil::start(&scene, Manner::Corrupt, &world.a.torrent, &scene.dir("source")).await;
+    let what = world.a.what();
+    let mut leecher =
+        Peer::leech(Client::LibTorrent, &scene, &what, &scene.dir("x"), Limits::default()).await;
+    let Peer::LibTorrent(leecher) = &mut leecher else { unreachable!() };
+    evil.said("served", 20).await;
+    eventually("rejected bytes", 20, async || (leecher.status().await.failed > 0).then_some(()))
+        .await;
+
+    let mut gone =
+        Evil::start(&scene, Manner::Vanish, &world.a.torrent, &scene.dir("source")).await;
+    leecher.connect(gone.port).await;
+    assert!(gone.program.ended(20).await.success());
+    assert_eq!(gone.times("vanished"), 1);
+    assert!(leecher.status().await.progress < 1.0);
 }

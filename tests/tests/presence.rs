@@ -1,9 +1,14 @@
 //! Presence: a stock leecher in swarm B gets a file that only swarm A holds. Neither it, nor its tracker, nor swarm A knows of a bridge.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use p2pbridge_tests::{
-    Bridge, Client, Config, Limits, Make, Peer, Scene, Side, TrackerKind, Trackers, What, World, check_flow, check_overlays,
-    eventually, fill, mib, sha256_file, tree,
+    Bridge, Client, Config, Limits, Make, Peer, Scene, Side, TrackerKind, Trackers, What, World,
+    check_flow, check_overlays, eventually, fill, mib, sha256_file, tree,
 };
 
 /// What differs between the cases.
@@ -27,7 +32,9 @@ async fn crosses(case: Case) {
         Side::new(&source, "another name.bin", case.make_b, case.b.0),
     )
     .await;
-    let _seeder = Peer::seed(case.a.1, &scene, &world.a.what(), &scene.dir("source"), Limits::default()).await;
+    let _seeder =
+        Peer::seed(case.a.1, &scene, &world.a.what(), &scene.dir("source"), Limits::default())
+            .await;
     world.a.has_seeder().await;
     let dir = scene.dir("leech");
     let what = if case.magnet { What::Magnet(world.b.torrent.magnet()) } else { world.b.what() };
@@ -115,9 +122,15 @@ async fn folders(leecher: Client, make_b: Make) {
         Side::new(&root, "the album", make_b, TrackerKind::NpmHttp),
     )
     .await;
-    let _seeder = Peer::seed(Client::Aria2, &scene, &world.a.what(), &scene.dir("source"), Limits::default()).await;
+    let _seeder =
+        Peer::seed(Client::Aria2, &scene, &world.a.what(), &scene.dir("source"), Limits::default())
+            .await;
     world.a.has_seeder().await;
-    let bridge = Bridge::start(&scene, &Config::a_to_b(&scene, &[world.a.tracker.url()], &[world.b.tracker.url()])).await;
+    let bridge = Bridge::start(
+        &scene,
+        &Config::a_to_b(&scene, &[world.a.tracker.url()], &[world.b.tracker.url()]),
+    )
+    .await;
     bridge.bind(("a", &world.a.torrent.path), ("b", &world.b.torrent.path)).await;
     let dir = scene.dir("leech");
     let mut leecher = Peer::leech(leecher, &scene, &world.b.what(), &dir, Limits::default()).await;
@@ -156,16 +169,20 @@ async fn both_ways_at_once() {
     let b2 = trackers.b(&scene, &two, "two.bin", 18).await;
     let (a, b) = trackers.start(&scene, &[&a1, &a2], &[&b1, &b2]).await;
     let source = scene.dir("source");
-    let _one = Peer::seed(Client::Aria2, &scene, &What::from(&a1), &source, Limits::default()).await;
-    let _two = Peer::seed(Client::LibTorrent, &scene, &What::from(&b2), &source, Limits::default()).await;
+    let _one =
+        Peer::seed(Client::Aria2, &scene, &What::from(&a1), &source, Limits::default()).await;
+    let _two =
+        Peer::seed(Client::LibTorrent, &scene, &What::from(&b2), &source, Limits::default()).await;
     a.counts(&a1.v1, 1, 0, 20).await;
     b.counts(&b2.v1, 1, 0, 20).await;
     let bridge = Bridge::start(&scene, &Config::both_ways(&scene, &[a.url()], &[b.url()])).await;
     bridge.bind(("a", &a1.path), ("b", &b1.path)).await;
     bridge.bind(("a", &a2.path), ("b", &b2.path)).await;
     let dir = scene.dir("leech");
-    let mut in_b = Peer::leech(Client::Aria2, &scene, &What::from(&b1), &dir, Limits::default()).await;
-    let mut in_a = Peer::leech(Client::LibTorrent, &scene, &What::from(&a2), &dir, Limits::default()).await;
+    let mut in_b =
+        Peer::leech(Client::Aria2, &scene, &What::from(&b1), &dir, Limits::default()).await;
+    let mut in_a =
+        Peer::leech(Client::LibTorrent, &scene, &What::from(&a2), &dir, Limits::default()).await;
     in_b.finished(60).await;
     in_a.finished(60).await;
     assert_eq!(sha256_file(&dir.join("one in b.bin")), sha256_file(&one));
@@ -187,10 +204,15 @@ async fn three_contents_and_two_leechers() {
         in_a.push(trackers.a(&scene, &file, &format!("{index}.bin"), 18).await);
         in_b.push(trackers.b(&scene, &file, &format!("b{index}.bin"), 20).await);
     }
-    let (a, b) = trackers.start(&scene, &in_a.iter().collect::<Vec<_>>(), &in_b.iter().collect::<Vec<_>>()).await;
+    let (a, b) = trackers
+        .start(&scene, &in_a.iter().collect::<Vec<_>>(), &in_b.iter().collect::<Vec<_>>())
+        .await;
     let mut seeders = Vec::new();
     for torrent in &in_a {
-        seeders.push(Peer::seed(Client::Aria2, &scene, &What::from(torrent), &source, Limits::default()).await);
+        seeders.push(
+            Peer::seed(Client::Aria2, &scene, &What::from(torrent), &source, Limits::default())
+                .await,
+        );
         a.counts(&torrent.v1, 1, 0, 20).await;
     }
     let bridge = Bridge::start(&scene, &Config::a_to_b(&scene, &[a.url()], &[b.url()])).await;
@@ -198,12 +220,19 @@ async fn three_contents_and_two_leechers() {
         bridge.bind(("a", &in_a.path), ("b", &in_b.path)).await;
     }
     let mut leechers = Vec::new();
-    for (dir, client, index) in
-        [("x", Client::Aria2, 0), ("y", Client::LibTorrent, 0), ("x", Client::LibTorrent, 1), ("x", Client::Aria2, 2)]
-    {
+    for (dir, client, index) in [
+        ("x", Client::Aria2, 0),
+        ("y", Client::LibTorrent, 0),
+        ("x", Client::LibTorrent, 1),
+        ("x", Client::Aria2, 2),
+    ] {
         let dir = scene.dir(dir);
         let what = What::from(&in_b[index]);
-        leechers.push((Peer::leech(client, &scene, &what, &dir, Limits::default()).await, dir, index));
+        leechers.push((
+            Peer::leech(client, &scene, &what, &dir, Limits::default()).await,
+            dir,
+            index,
+        ));
     }
     for (leecher, dir, index) in &mut leechers {
         leecher.finished(60).await;
@@ -229,13 +258,21 @@ async fn nothing_crosses_without_a_route() {
     )
     .await;
     // The content is in B: the only route leads from A to B.
-    let _seeder = Peer::seed(Client::LibTorrent, &scene, &What::from(&world.a.torrent), &scene.dir("source"), Limits::default()).await;
+    let _seeder = Peer::seed(
+        Client::LibTorrent,
+        &scene,
+        &What::from(&world.a.torrent),
+        &scene.dir("source"),
+        Limits::default(),
+    )
+    .await;
     world.a.has_seeder().await;
     let mut config = Config::a_to_b(&scene, &[world.a.tracker.url()], &[world.b.tracker.url()]);
     config.routes.clear();
     let mut bridge = Bridge::start(&scene, &config).await;
     bridge.bind(("a", &world.a.torrent.path), ("b", &world.b.torrent.path)).await;
-    let swarm = p2pbridge_tests::scrape(world.b.tracker.port, &world.b.hash()).await.expect("an answer");
+    let swarm =
+        p2pbridge_tests::scrape(world.b.tracker.port, &world.b.hash()).await.expect("an answer");
     assert_eq!((swarm.seeders, swarm.leechers), (0, 0));
     assert_eq!(bridge.must(["usage", "export", "--format", "jsonl"]).await, "");
     bridge.program.assert_runs();

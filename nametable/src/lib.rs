@@ -1,1 +1,23 @@
+//! Name transfer: which names stand for the same bytes, how each of them cuts those bytes, and how well that is known.
+//!
+//! [`NameTable`] is the whole of it for callers: an index in memory in front of a [`NameStore`]. [`ChunkMap`] tells how
+//! ranges, chunks and availability of one layout correspond to those of another.
 
+mod binding;
+mod chunks;
+mod error;
+mod groups;
+mod index;
+mod pairing;
+mod plan;
+mod store;
+mod table;
+
+pub use binding::{Binding, EMPTY_CONTENT, FileEntry, Proposal, ProposedFile, Quarantined, Reason};
+pub use chunks::{ChunkMap, Mapped, map_availability, map_chunks, map_range};
+pub use error::BindError;
+pub use pairing::{MAX_FILES, MAX_PROPOSALS};
+pub use store::{
+    Change, Cursor, Key, MAX_BATCH, MemoryStore, NameStore, Record, SledStore, StoreError,
+};
+pub use table::{MAX_EQUIVALENTS, MAX_QUARANTINED, NameTable};

@@ -1,0 +1,120 @@
+use std::{
+    collections::{BTreeSet, HashMap},
+    hash::Hash,
+    ops::Bound,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use dashmap::DashMap;
+use p2pbridge_proto::{ContentId, Name};
+
+use crate::{Binding, EMPTY_CONTENT};
+
+const SHARDS: usize = 256;
+
+/// The bindings in memory: by each of their names, by content, and in the order of their main names. One thread at a
+/// time changes it; readers never wait for longer than a change of one entry takes.
+pub(crate) struct Index {
+    by_name: DashMap<Name, Arc<Binding>>,
+    /// The main names of the bindings that have a content.
+    by_content: DashMap<ContentId, Vec<Name>>,
+    order: RwLock<BTreeSet<Name>>,
+}
+
+impl Index {
+    pub(crate) fn new() -> Self {
+        Self { by_name: sharded(), by_content: sharded(), order: RwLock::new(BTreeSet::new()) }
+    }
+
+    pub(crate) fn get(&self, name: &Name) -> Option<Arc<Binding>> {
+        self.by_name.get(name).map(|entry| Arc::clone(&entry))
+    }
+
+    /// How many bindings there are.
+    pub(crate) fn len(&self) -> usize {
+        self.order.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// The main names of the bindings that have a content.
+    pub(crate) fn having(&self, content: &ContentId) -> Vec<Name> {
+        self.by_content.get(content).map(|names| names.clone()).unwrap_or_default()
+    }
+
+    /// At most `limit` main names behind `after`, rising.
+    pub(crate) fn names_after(&self, after: Option<&Name>, limit: usize) -> Vec<Name> {
+        let order = self.order.read().unwrap_or_else(PoisonError::into_inner);
+        let start = after.map_or(Bound::Unbounded, |name| Bound::Excluded(*name));
+        order.range((start, Bound::Unbounded)).take(limit).copied().collect()
+    }
+
+    /// Puts a binding in the place of the one with its main name, if there is one.
+    pub(crate) fn put(&self, binding: &Arc<Binding>) {
+        let old = self.get(&binding.name());
+        for name in &binding.names {
+            self.by_name.insert(*name, Arc::clone(binding));
+        }
+        let contents = contents_of(binding);
+        for content in &contents {
+            let mut names = self.by_content.entry(*content).or_default();
+            if !names.contains(&binding.name()) {
+                names.push(binding.name());
+            }
+        }
+        self.order.write().unwrap_or_else(PoisonError::into_inner).insert(binding.name());
+        if let Some(old) = old {
+            for name in old.names.iter().filter(|name| !binding.names.contains(name)) {
+                self.forget_name(name, &old);
+            }
+            for content in contents_of(&old).difference(&contents) {
+                self.forget(content, &old.name());
+            }
+        }
+    }
+
+    /// Takes a binding out, by its main name.
+    pub(crate) fn remove(&self, main: &Name) {
+        let Some(old) = self.get(main) else { return };
+        self.order.write().unwrap_or_else(PoisonError::into_inner).remove(main);
+        for name in &old.names {
+            self.forget_name(name, &old);
+        }
+        for content in contents_of(&old) {
+            self.forget(&content, main);
+        }
+    }
+
+    /// Makes the index what `truth` says, changing only what differs.
+    pub(crate) fn become_as(&self, truth: &HashMap<Name, Arc<Binding>>) {
+        for name in self.names_after(None, usize::MAX) {
+            if !truth.contains_key(&name) {
+                self.remove(&name);
+            }
+        }
+        for (name, binding) in truth {
+            if self.get(name).is_none_or(|known| known != *binding) {
+                self.put(binding);
+            }
+        }
+    }
+
+    /// Takes a name out, unless it has come to be another binding's.
+    fn forget_name(&self, name: &Name, old: &Binding) {
+        self.by_name.remove_if(name, |_, binding| binding.name() == old.name());
+    }
+
+    fn forget(&self, content: &ContentId, main: &Name) {
+        if let Some(mut names) = self.by_content.get_mut(content) {
+            names.retain(|name| name != main);
+        }
+        self.by_content.remove_if(content, |_, names| names.is_empty());
+    }
+}
+
+/// The contents of a binding that have bytes.
+fn contents_of(binding: &Binding) -> BTreeSet<ContentId> {
+    binding.files.iter().map(|file| file.content).filter(|id| *id != EMPTY_CONTENT).collect()
+}
+
+fn sharded<K: Eq + Hash, V>() -> DashMap<K, V> {
+    DashMap::with_shard_amount(SHARDS)
+}

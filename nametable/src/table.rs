@@ -1,0 +1,291 @@
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::SystemTime,
+};
+
+use p2pbridge_proto::{Evidence, Name};
+
+use crate::{
+    BindError, Binding, Change, EMPTY_CONTENT, Key, NameStore, Proposal, Quarantined, Reason,
+    Record, StoreError,
+    index::Index,
+    plan::{Refusal, plan},
+};
+
+/// The most others that [`NameTable::resolve`] gives.
+pub const MAX_EQUIVALENTS: usize = 1_000;
+
+/// The most statements that are kept in quarantine; over it, the oldest goes.
+pub const MAX_QUARANTINED: usize = 1_000;
+
+/// The most letters that are kept of a reason.
+const MAX_TEXT: usize = 1_000;
+
+type Subscriber = Box<dyn Fn() + Send + Sync>;
+
+/// The names that the bridge knows: an index in memory in front of a store.
+///
+/// Reads never wait for the store, and go on while it is out of order. Changes wait for it, one at a time: call them
+/// off the async threads. What a change returned is durable; a change that failed may show after the next one, when
+/// the store turns out to have taken it after all.
+pub struct NameTable {
+    index: Index,
+    quarantine: RwLock<BTreeMap<u64, Arc<Quarantined>>>,
+    writer: Mutex<Writer>,
+    changes: AtomicU64,
+    subscribers: RwLock<Vec<Subscriber>>,
+}
+
+struct Writer {
+    store: Box<dyn NameStore>,
+    /// A write has failed: the store may hold more than the index.
+    stale: bool,
+}
+
+impl NameTable {
+    /// Loads what the store holds.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn open(store: Box<dyn NameStore>) -> Result<Self, StoreError> {
+        let table = Self {
+            index: Index::new(),
+            quarantine: RwLock::default(),
+            writer: Mutex::new(Writer { store, stale: true }),
+            changes: AtomicU64::new(0),
+            subscribers: RwLock::default(),
+        };
+        drop(table.fresh_writer()?);
+        Ok(table)
+    }
+
+    /// States that proposals name the same contents, or makes one known alone; gives their bindings, in order. All or
+    /// nothing, and repeating it changes nothing. A name of which the table says otherwise goes to quarantine.
+    ///
+    /// # Errors
+    /// When files have no counterpart, a name is bound otherwise, or the store does not take it.
+    pub fn bind(&self, proposals: &[Proposal]) -> Result<Vec<Arc<Binding>>, BindError> {
+        let mut writer = self.fresh_writer()?;
+        let plan = match plan(&self.index, proposals, SystemTime::now()) {
+            Ok(plan) => plan,
+            Err(Refusal::Bad(error)) => return Err(error),
+            Err(Refusal::Conflict(statement, error)) => {
+                self.keep_conflict(&mut writer, *statement, &error);
+                return Err(error);
+            }
+        };
+        if !plan.puts.is_empty() {
+            let puts = plan.puts.iter().map(|put| Change::Put(Record::Binding(Arc::clone(put))));
+            self.commit(&mut writer, &puts.collect::<Vec<_>>())?;
+            drop(writer);
+            self.tell();
+        }
+        Ok(plan.bindings)
+    }
+
+    /// The binding of a name.
+    #[must_use]
+    pub fn get(&self, name: &Name) -> Option<Arc<Binding>> {
+        self.index.get(name)
+    }
+
+    /// The binding of a name, and those of other names that share a content with it, by main name; of these at most
+    /// [`MAX_EQUIVALENTS`].
+    #[must_use]
+    pub fn resolve(&self, name: &Name) -> Option<(Arc<Binding>, Vec<Arc<Binding>>)> {
+        let binding = self.index.get(name)?;
+        let mut names = BTreeSet::new();
+        let contents: HashSet<_> = binding.files.iter().map(|file| file.content).collect();
+        for content in contents.iter().filter(|content| **content != EMPTY_CONTENT) {
+            for other in self.index.having(content) {
+                if other != binding.name() && names.len() < MAX_EQUIVALENTS {
+                    names.insert(other);
+                }
+            }
+        }
+        let others = names.iter().filter_map(|name| self.index.get(name)).collect();
+        Some((binding, others))
+    }
+
+    /// Raises the evidence of a name's binding; `false` when it was not lower, or the name is not known.
+    ///
+    /// # Errors
+    /// When the store does not take it.
+    pub fn raise(&self, name: &Name, evidence: Evidence) -> Result<bool, StoreError> {
+        let mut writer = self.fresh_writer()?;
+        let Some(old) = self.index.get(name).filter(|old| old.evidence < evidence) else {
+            return Ok(false);
+        };
+        let version = old.version.saturating_add(1);
+        let new = Binding { evidence, version, updated: SystemTime::now(), ..(*old).clone() };
+        self.commit(&mut writer, &[Change::Put(Record::Binding(Arc::new(new)))])?;
+        drop(writer);
+        self.tell();
+        Ok(true)
+    }
+
+    /// Takes a binding that was proved false out of use, and keeps it in quarantine; `false` when the name is not known.
+    ///
+    /// # Errors
+    /// When the store does not take it.
+    pub fn quarantine(&self, name: &Name, text: &str) -> Result<bool, StoreError> {
+        let mut writer = self.fresh_writer()?;
+        let Some(binding) = self.index.get(name) else { return Ok(false) };
+        let mut batch = vec![Change::Delete(Key::Binding(binding.name()))];
+        batch.extend(self.quarantining(binding, Reason::Disproved, text));
+        self.commit(&mut writer, &batch)?;
+        drop(writer);
+        self.tell();
+        Ok(true)
+    }
+
+    /// Takes a binding back; gives what it was.
+    ///
+    /// # Errors
+    /// When the store does not take it.
+    pub fn unbind(&self, name: &Name) -> Result<Option<Arc<Binding>>, StoreError> {
+        let mut writer = self.fresh_writer()?;
+        let Some(binding) = self.index.get(name) else { return Ok(None) };
+        self.commit(&mut writer, &[Change::Delete(Key::Binding(binding.name()))])?;
+        drop(writer);
+        self.tell();
+        Ok(Some(binding))
+    }
+
+    /// At most `limit` bindings behind a main name, in the order of these; and, when there are more, the name to go on
+    /// after.
+    #[must_use]
+    pub fn list(&self, after: Option<&Name>, limit: usize) -> (Vec<Arc<Binding>>, Option<Name>) {
+        let mut names = self.index.names_after(after, limit.saturating_add(1));
+        let more = names.len() > limit;
+        names.truncate(limit);
+        let next = names.last().copied().filter(|_| more);
+        (names.iter().filter_map(|name| self.index.get(name)).collect(), next)
+    }
+
+    /// What is in quarantine, the oldest first: conflicts, and alarms.
+    #[must_use]
+    pub fn quarantined(&self) -> Vec<Arc<Quarantined>> {
+        self.quarantine.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// How many bindings there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether there is no binding.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A number that rises with every change.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Calls a function after every change, on the thread that made it. It must be quick, and must not subscribe.
+    pub fn subscribe(&self, subscriber: Subscriber) {
+        self.subscribers.write().unwrap_or_else(PoisonError::into_inner).push(subscriber);
+    }
+
+    /// The one that may write, once the index is what the store holds.
+    fn fresh_writer(&self) -> Result<MutexGuard<'_, Writer>, StoreError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if writer.stale {
+            let (mut bindings, mut quarantine) = (HashMap::new(), BTreeMap::new());
+            writer.store.load(&mut |record| match record {
+                Record::Binding(binding) => {
+                    bindings.insert(binding.name(), binding);
+                }
+                Record::Quarantined(row) => {
+                    quarantine.insert(row.id, row);
+                }
+            })?;
+            self.index.become_as(&bindings);
+            *self.quarantine.write().unwrap_or_else(PoisonError::into_inner) = quarantine;
+            self.changes.fetch_add(1, Ordering::AcqRel);
+            writer.stale = false;
+        }
+        Ok(writer)
+    }
+
+    /// Writes a batch; when it is durable, it comes into the index.
+    fn commit(&self, writer: &mut Writer, batch: &[Change]) -> Result<(), StoreError> {
+        if let Err(error) = writer.store.write(batch) {
+            tracing::warn!(%error, "the name table's store did not take a change");
+            writer.stale = true;
+            return Err(error);
+        }
+        let mut quarantine = self.quarantine.write().unwrap_or_else(PoisonError::into_inner);
+        for change in batch {
+            match change {
+                Change::Put(Record::Binding(binding)) => self.index.put(binding),
+                Change::Delete(Key::Binding(name)) => self.index.remove(name),
+                Change::Put(Record::Quarantined(row)) => {
+                    quarantine.insert(row.id, Arc::clone(row));
+                }
+                Change::Delete(Key::Quarantined(id)) => {
+                    quarantine.remove(id);
+                }
+            }
+        }
+        drop(quarantine);
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Puts a conflicting statement in quarantine, once.
+    fn keep_conflict(&self, writer: &mut Writer, statement: Binding, error: &BindError) {
+        tracing::warn!(%error, "two statements of a name differ");
+        let same = |row: &Arc<Quarantined>| {
+            row.reason == Reason::Conflict
+                && row.binding.names == statement.names
+                && row.binding.layout == statement.layout
+                && row.binding.files == statement.files
+        };
+        if self.quarantined().iter().any(same) {
+            return;
+        }
+        let batch = self.quarantining(Arc::new(statement), Reason::Conflict, &error.to_string());
+        // When this fails, the caller still hears of the conflict, and the log of the store.
+        let _ = self.commit(writer, &batch);
+    }
+
+    /// The changes that put a statement in quarantine, and take the oldest out when there is no room.
+    fn quarantining(&self, binding: Arc<Binding>, reason: Reason, text: &str) -> Vec<Change> {
+        let quarantine = self.quarantine.read().unwrap_or_else(PoisonError::into_inner);
+        let id = quarantine.last_key_value().map_or(1, |(last, _)| last.saturating_add(1));
+        let (text, at) = (text.chars().take(MAX_TEXT).collect(), SystemTime::now());
+        let row = Quarantined { id, binding, reason, text, at };
+        let mut batch = vec![Change::Put(Record::Quarantined(Arc::new(row)))];
+        if quarantine.len() >= MAX_QUARANTINED
+            && let Some(oldest) = oldest(&quarantine)
+        {
+            batch.push(Change::Delete(Key::Quarantined(oldest)));
+        }
+        batch
+    }
+
+    fn tell(&self) {
+        for subscriber in &*self.subscribers.read().unwrap_or_else(PoisonError::into_inner) {
+            subscriber();
+        }
+    }
+}
+
+/// The oldest conflict; alarms go only when there is nothing else.
+fn oldest(quarantine: &BTreeMap<u64, Arc<Quarantined>>) -> Option<u64> {
+    let conflict = quarantine.values().find(|row| row.reason == Reason::Conflict);
+    conflict.or_else(|| quarantine.values().next()).map(|row| row.id)
+}
+
+#[cfg(test)]
+mod tests;

@@ -258,7 +258,15 @@ async fn what_is_no_torrent_is_refused() {
     let scene = Scene::new();
     let junk = scene.file("junk.torrent");
     fill(&junk, 5_000, 1);
-    let bridge = Bridge::start(&scene, &Config::a_to_b(&scene, &[], &[])).await;
+    let bridge = Bridge::start(
+        &scene,
+        &Config::a_to_b(
+            &scene,
+            &["http://127.0.0.1:9/announce".into()],
+            &["udp://127.0.0.1:9".into()],
+        ),
+    )
+    .await;
     let (junk_item, missing_item) =
         (format!("a={}", junk.display()), format!("b={}", scene.file("no.torrent").display()));
     let refused = bridge.cli(["names", "bind", &junk_item]).await;

@@ -8,18 +8,24 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use p2pbridge_tests::{
     Bridge, Client, Config, Limits, Peer, Scene, World, bridge_binary, check_chains, crossing,
-    eventually, fill, mib, run, sha256_file, usage,
+    eventually, fill, free_port, mib, run, sha256_file, usage,
 };
+
+/// A configuration whose trackers do not answer.
+fn nobody(scene: &Scene) -> Config {
+    let url = |port: u16| [format!("http://127.0.0.1:{port}/announce")];
+    Config::a_to_b(scene, &url(free_port()), &url(free_port()))
+}
 
 #[tokio::test]
 async fn a_port_in_use() {
     let scene = Scene::new();
-    let config = Config::a_to_b(&scene, &[], &[]);
+    let config = nobody(&scene);
     let taken = TcpListener::bind(("127.0.0.1", config.overlays[0].port)).expect("the port");
     let mut bridge = Bridge::spawn(&scene, &config);
     let status = bridge.program.ended(15).await;
@@ -48,9 +54,9 @@ async fn a_port_in_use() {
 #[tokio::test]
 async fn a_data_directory_in_use() {
     let scene = Scene::new();
-    let config = Config::a_to_b(&scene, &[], &[]);
+    let config = nobody(&scene);
     let mut first = Bridge::start(&scene, &config).await;
-    let mut other = Config::a_to_b(&scene, &[], &[]);
+    let mut other = nobody(&scene);
     other.data_dir.clone_from(&config.data_dir);
     let mut second = Bridge::spawn(&scene, &other);
     let status = second.program.ended(20).await;
@@ -64,42 +70,25 @@ async fn a_data_directory_in_use() {
 #[tokio::test]
 async fn a_data_directory_of_another_version() {
     let scene = Scene::new();
-    let config = Config::a_to_b(&scene, &[], &[]);
+    let config = nobody(&scene);
     let mut bridge = Bridge::start(&scene, &config).await;
     assert!(bridge.terminate(15).await.success());
-    let version = find(&config.data_dir, "version")
-        .unwrap_or_else(|| panic!("no version file in {:?}", config.data_dir));
-    let before = fs::read_to_string(&version).expect("the version");
-    fs::write(&version, "999999\n").expect("another version");
+    let marker = config.data_dir.join("FORMAT");
+    let before = fs::read_to_string(&marker).expect("the marker");
+    fs::write(&marker, "p2p-bridge data 999999\n").expect("another version");
     let mut bridge = Bridge::spawn(&scene, &config);
     let status = bridge.program.ended(15).await;
     assert!(!status.success() && status.code().is_some(), "{status}");
-    assert!(bridge.program.said().contains("version"), "{}", bridge.program.said());
-    fs::write(&version, before).expect("the version again");
+    assert!(bridge.program.said().contains("999999"), "{}", bridge.program.said());
+    fs::write(&marker, before).expect("the version again");
     let mut bridge = Bridge::start(&scene, &config).await;
     assert!(bridge.terminate(15).await.success());
-}
-
-/// The first file below `dir` whose name has `word` in it, whatever its case.
-fn find(dir: &Path, word: &str) -> Option<PathBuf> {
-    for entry in fs::read_dir(dir).ok()?.flatten() {
-        let path = entry.path();
-        if entry.file_name().to_string_lossy().to_lowercase().contains(word) {
-            return Some(path);
-        }
-        if path.is_dir()
-            && let Some(found) = find(&path, word)
-        {
-            return Some(found);
-        }
-    }
-    None
 }
 
 #[tokio::test]
 async fn a_wrong_configuration_is_shown_with_its_place() {
     let scene = Scene::new();
-    let config = Config::a_to_b(&scene, &[], &[]);
+    let config = nobody(&scene);
     let path = scene.file("wrong.toml");
     fs::write(&path, config.toml().replace("flush_seconds = 1", "flush_seconds = \"soon\""))
         .expect("a configuration");
@@ -128,7 +117,7 @@ async fn a_wrong_configuration_is_shown_with_its_place() {
 #[tokio::test]
 async fn a_route_to_nowhere_is_refused() {
     let scene = Scene::new();
-    let mut config = Config::a_to_b(&scene, &[], &[]);
+    let mut config = nobody(&scene);
     config.routes[0].1 = "nowhere".into();
     let mut bridge = Bridge::spawn(&scene, &config);
     let status = bridge.program.ended(15).await;

@@ -1,3 +1,13 @@
 //! The daemon: library of the binary `p2p-bridge`.
 
+pub mod app;
+pub mod blobs;
+pub mod cli;
+pub mod config;
+pub mod data_dir;
+pub mod grpc;
+pub mod handler;
+pub mod names;
+pub mod relay;
+pub mod routes;
 pub mod status;

@@ -1,5 +1,7 @@
 //! Status management: what the overlays do, what crosses between them, and the ledger in which that stands.
 
+pub mod alarms;
+pub mod board;
 pub mod export;
 pub mod ledger;
 pub mod meter;

@@ -1,0 +1,258 @@
+//! The composition root: reads top to bottom as the house is built, and is left in the opposite order.
+
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use p2pbridge_adapters::{Adapter, BuildError, Host};
+use p2pbridge_nametable::{NameTable, SledStore, StoreError};
+use p2pbridge_proto::OverlayId;
+use thiserror::Error;
+use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    blobs::{BlobError, Blobs},
+    config::Config,
+    data_dir::{DataDir, DataDirError},
+    grpc::{self, ServeError, Services},
+    handler::MessageHandler,
+    names::{NameDesk, OverlayInfo},
+    relay::{DataFaces, Limits, Relay, RelayError, RelayParts},
+    status::{
+        alarms::Alarms,
+        board::{Board, BoardOverlay},
+        ledger::{Ledger, LedgerError, RedbLedger},
+        meter::Meter,
+        recorder::Recorder,
+    },
+};
+
+/// Why the daemon cannot start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The gRPC address is not to be had.
+    #[error("gRPC: listen on {address}: {source}: set another `grpc.listen`, or stop what listens there")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What came of it.
+        source: std::io::Error,
+    },
+    /// The data directory is not to be had.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The names cannot be opened.
+    #[error("names: {0}")]
+    Names(#[from] StoreError),
+    /// The descriptions cannot be opened.
+    #[error("descriptions: {0}")]
+    Blobs(#[from] BlobError),
+    /// The ledger cannot be opened.
+    #[error("ledger: {0}")]
+    Ledger(#[from] LedgerError),
+    /// An overlay cannot be opened.
+    #[error(transparent)]
+    Overlay(#[from] BuildError),
+    /// The relay cannot start.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
+    /// The system has no random bytes to give.
+    #[error("no random bytes: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+/// A running daemon.
+pub struct App {
+    /// Where its gRPC server listens.
+    pub grpc: SocketAddr,
+    /// Where the peers of each overlay reach it.
+    pub seeders: HashMap<OverlayId, Vec<SocketAddr>>,
+    /// The names.
+    pub names: Arc<NameDesk>,
+    /// How it is doing.
+    pub board: Arc<Board>,
+    /// Its ledger.
+    pub ledger: Arc<dyn Ledger>,
+    /// Writes the ledger.
+    pub recorder: Recorder,
+    stops: Stops,
+    grpc_task: JoinHandle<Result<(), ServeError>>,
+    relay_task: JoinHandle<()>,
+    tasks: TaskTracker,
+    deadline: Duration,
+    _data_dir: DataDir,
+}
+
+/// What is told to stop, in the order in which it is told.
+struct Stops {
+    grpc: CancellationToken,
+    relay: CancellationToken,
+    faces: CancellationToken,
+    recorder: CancellationToken,
+}
+
+impl App {
+    /// Builds the house and opens its doors.
+    ///
+    /// # Errors
+    /// When an address, a file or a directory is not to be had; nothing is left running then.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let address = config.grpc.listen;
+        let listen = |source| StartError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let grpc_address = listener.local_addr().map_err(listen)?;
+
+        // What is kept.
+        let data_dir = DataDir::open(&config.data_dir)?;
+        let store = SledStore::open(&data_dir.join("names"))?;
+        let table = Arc::new(NameTable::open(Box::new(store))?);
+        let blobs = Blobs::open(&data_dir.join("descriptions"))?;
+        let identity = &config.identity;
+        let ledger: Arc<dyn Ledger> = Arc::new(RedbLedger::open(
+            &data_dir.join("ledger.redb"),
+            &identity.operator,
+            &identity.bridge,
+            Timestamp::now(),
+        )?);
+
+        // The overlays: every socket is bound before anything runs.
+        let mut host = Host { mark: [0; 6] };
+        getrandom::fill(&mut host.mark)?;
+        let mut overlays = Vec::new();
+        let mut infos = Vec::new();
+        for (protocol, configured) in config.overlays {
+            let id = configured.id.clone();
+            infos.push(OverlayInfo { id: id.clone(), protocol, trackers: configured.trackers });
+            overlays.push(BoardOverlay { id, protocol, adapter: (configured.build)(&host)? });
+        }
+        overlays.sort_by(|one, other| one.id.cmp(&other.id));
+
+        // From the tracker's door to the byte's: handler, names, relay.
+        let stops = Stops::new();
+        let meter = Meter::new();
+        let alarms = Arc::new(Alarms::default());
+        let flush = config.usage.flush_seconds.duration();
+        let recorder =
+            Recorder::start(meter.clone(), ledger.clone(), flush, stops.recorder.clone());
+        let handler = Arc::new(MessageHandler::new(by_overlay(&overlays, |adapter| {
+            adapter.tracker_client.clone()
+        })));
+        let desk = Arc::new(NameDesk::new(table.clone(), blobs, infos));
+        let describe = desk.clone();
+        let relay = Relay::new(RelayParts {
+            names: table.clone(),
+            describe: Arc::new(move |binding| {
+                describe.description(binding).map_err(|error| error.to_string())
+            }),
+            routes: Arc::new(config.routes),
+            faces: by_overlay(&overlays, |adapter| {
+                let (seeder, leecher) = (adapter.seeder.clone(), adapter.leecher.clone());
+                Some(DataFaces { seeder, leecher })
+            }),
+            handler,
+            meter: meter.clone(),
+            alarms: alarms.clone(),
+            spool: &data_dir.join("spool"),
+            spool_bound: config.spool.max_size.0,
+            limits: Limits {
+                read_ahead: config.relay.read_ahead.0,
+                memory_cache: config.relay.memory_cache.0,
+                in_memory: config.relay.in_memory.0,
+                sources: config.relay.sources.max(1),
+                per_source: config.relay.per_source.0,
+            },
+        })?;
+
+        // The doors open.
+        let tasks = TaskTracker::new();
+        let mut seeders = HashMap::new();
+        for overlay in &overlays {
+            if let Some(seeder) = &overlay.adapter.seeder {
+                seeders.insert(overlay.id.clone(), seeder.endpoints());
+                let library = relay.library(overlay.id.clone());
+                tasks.spawn(seeder.clone().serve(library, stops.faces.clone()));
+            }
+        }
+        let relay_task = tokio::spawn(relay.clone().run(stops.relay.clone()));
+        let board = Arc::new(Board {
+            overlays,
+            relay,
+            meter,
+            recorder: recorder.clone(),
+            names: table,
+            alarms,
+        });
+        let services = Services {
+            names: desk.clone(),
+            status: board.clone(),
+            ledger: ledger.clone(),
+            recorder: Some(recorder.clone()),
+        };
+        let deadline = config.shutdown.deadline_seconds.duration();
+        let drain = deadline / 4;
+        let grpc_task =
+            tokio::spawn(grpc::serve(listener, services, stops.grpc.clone(), drain));
+        Ok(Self {
+            grpc: grpc_address,
+            seeders,
+            names: desk,
+            board,
+            ledger,
+            recorder,
+            stops,
+            grpc_task,
+            relay_task,
+            tasks,
+            deadline,
+            _data_dir: data_dir,
+        })
+    }
+
+    /// Leaves the house in order: no more calls, farewells to the trackers, sessions ended, the ledger written. Ends at
+    /// the deadline whatever still hangs, and gives whether all was done by then.
+    pub async fn stop(self) -> bool {
+        let Self { stops, grpc_task, relay_task, tasks, recorder, ledger, deadline, .. } = self;
+        let drain = async move {
+            stops.grpc.cancel();
+            stops.relay.cancel();
+            let (grpc, relay) = tokio::join!(grpc_task, relay_task);
+            if let Ok(Err(error)) = grpc {
+                tracing::error!(%error, "the gRPC server broke down");
+            }
+            if let Err(error) = relay {
+                tracing::error!(%error, "the relay broke down");
+            }
+            stops.faces.cancel();
+            tasks.close();
+            tasks.wait().await;
+            stops.recorder.cancel();
+            recorder.join().await;
+            match tokio::task::spawn_blocking(move || ledger.close()).await {
+                Ok(Err(error)) => tracing::error!(%error, "the ledger could not be closed"),
+                Ok(Ok(())) | Err(_) => {}
+            }
+        };
+        timeout(deadline, drain).await.is_ok()
+    }
+}
+
+impl Stops {
+    fn new() -> Self {
+        Self {
+            grpc: CancellationToken::new(),
+            relay: CancellationToken::new(),
+            faces: CancellationToken::new(),
+            recorder: CancellationToken::new(),
+        }
+    }
+}
+
+fn by_overlay<T>(
+    overlays: &[BoardOverlay],
+    face: impl Fn(&Adapter) -> Option<T>,
+) -> HashMap<OverlayId, T> {
+    overlays
+        .iter()
+        .filter_map(|overlay| Some((overlay.id.clone(), face(&overlay.adapter)?)))
+        .collect()
+}

@@ -1,0 +1,301 @@
+//! A pool: all names that share contents, their peers on both sides, and the bytes between them.
+//!
+//! The [`driver`] is the only one that changes the state of blocks. Peers that are served touch just what is in
+//! [`Shared`]: they say what they hold, read what was published, and wake the driver.
+
+mod check;
+mod driver;
+mod plan;
+mod reader;
+mod sources;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use p2pbridge_adapters::{Availability, Description, Leecher};
+use p2pbridge_nametable::{Binding, NameTable};
+use p2pbridge_proto::{Bits, ContentId, Name, OverlayId};
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use reader::Reader;
+
+use super::{
+    cache::BlockCache,
+    grid::{Grid, Places},
+    limits::Limits,
+    spool::{Spool, SpoolError, SpooledContent},
+    swarm::Swarm,
+};
+use crate::{
+    routes::Routes,
+    status::{
+        alarms::Alarms,
+        meter::{Meter, TransferKey, TransferMeter},
+    },
+};
+
+/// What all pools share.
+pub(crate) struct Common {
+    pub(crate) names: Arc<NameTable>,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) leechers: HashMap<OverlayId, Arc<dyn Leecher>>,
+    pub(crate) spool: Arc<Spool>,
+    pub(crate) cache: BlockCache,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) alarms: Arc<Alarms>,
+    pub(crate) limits: Limits,
+    /// Bytes that all pools have in memory, asked for or not yet stored.
+    pub(crate) in_memory: AtomicU64,
+}
+
+/// Longest block: small enough to move on quickly, large enough to cost little.
+pub(crate) const LONGEST_BLOCK: u32 = 256 << 10;
+
+/// One name in a pool.
+pub(crate) struct PoolName {
+    pub(crate) binding: Arc<Binding>,
+    pub(crate) description: Arc<Description>,
+    places: Places,
+}
+
+impl PoolName {
+    pub(crate) fn new(binding: Arc<Binding>, description: Arc<Description>) -> Self {
+        let places = Places::new(&binding.layout);
+        Self { binding, description, places }
+    }
+
+    fn urn(&self) -> Option<Name> {
+        self.binding.names.first().copied()
+    }
+}
+
+/// A name as one overlay's peers download it.
+pub(crate) struct Consumer {
+    pub(crate) name: usize,
+    pub(crate) overlay: OverlayId,
+    pub(crate) availability: Availability,
+    pub(crate) peers: AtomicUsize,
+    meters: Mutex<HashMap<u16, Arc<TransferMeter>>>,
+}
+
+/// A name in an overlay from which the pool may download.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Origin {
+    overlay: OverlayId,
+    name: usize,
+}
+
+/// What the driver and the served peers share.
+pub(crate) struct Shared {
+    pub(crate) common: Arc<Common>,
+    pub(crate) names: Vec<PoolName>,
+    pub(crate) consumers: Vec<Consumer>,
+    pub(crate) sources: Vec<Arc<Swarm>>,
+    grid: Grid,
+    spooled: HashMap<ContentId, Arc<SpooledContent>>,
+    /// Where each block came from: an index into `origins` plus 1, or 0.
+    came_from: Vec<AtomicU16>,
+    origins: RwLock<Vec<Origin>>,
+    attendees: Mutex<HashMap<u64, Attendee>>,
+    next_attendee: AtomicU64,
+    /// Readers that wait for a chunk (consumer's name, chunk) which was announced and has been evicted since.
+    missed: Mutex<HashMap<(usize, u32), Vec<oneshot::Sender<()>>>>,
+    wake: Notify,
+    trouble: Mutex<String>,
+    /// Peers of each source swarm from which bytes come now.
+    connected: Mutex<HashMap<(OverlayId, usize), u32>>,
+    pub(crate) retired: CancellationToken,
+}
+
+/// A served peer, as far as the plan needs to know it.
+struct Attendee {
+    consumer: usize,
+    /// `None` until the peer has told what it holds.
+    holds: Option<Bits>,
+    /// Chunks that were published and that the peer lacks.
+    outstanding: u32,
+    /// Bytes of chunks that were served in part.
+    partly: HashMap<u32, u64>,
+}
+
+impl Attendee {
+    /// The peer has one more chunk.
+    fn gained(&mut self, chunk: u32, chunks: u32, published: bool) {
+        self.partly.remove(&chunk);
+        if self.holds.get_or_insert_with(|| Bits::none(chunks)).set(chunk) && published {
+            self.outstanding = self.outstanding.saturating_sub(1);
+        }
+    }
+}
+
+/// A handle on a pool; the driver runs until it is retired.
+#[derive(Clone)]
+pub(crate) struct Pool(pub(crate) Arc<Shared>);
+
+impl Pool {
+    /// Makes a pool. `consumers` are (number of a name, overlay).
+    pub(crate) fn new(
+        common: Arc<Common>,
+        names: Vec<PoolName>,
+        consumers: &[(usize, OverlayId)],
+        sources: Vec<Arc<Swarm>>,
+        stop: &CancellationToken,
+    ) -> Result<Self, SpoolError> {
+        let layouts: Vec<_> = names.iter().map(|name| &*name.binding.layout).collect();
+        let grid = Grid::new(&layouts, LONGEST_BLOCK);
+        let mut spooled = HashMap::new();
+        for block in grid.blocks() {
+            if !spooled.contains_key(&block.content) {
+                spooled.insert(block.content, common.spool.content(block.content)?);
+            }
+        }
+        let consumers = consumers
+            .iter()
+            .filter_map(|(number, overlay)| {
+                let name = names.get(*number)?;
+                Some(Consumer {
+                    name: *number,
+                    overlay: overlay.clone(),
+                    availability: Availability::new(name.binding.layout.chunk_count()),
+                    peers: AtomicUsize::new(0),
+                    meters: Mutex::default(),
+                })
+            })
+            .collect();
+        let came_from = grid.blocks().iter().map(|_| AtomicU16::new(0)).collect();
+        Ok(Self(Arc::new(Shared {
+            common,
+            names,
+            consumers,
+            sources,
+            grid,
+            spooled,
+            came_from,
+            origins: RwLock::default(),
+            attendees: Mutex::default(),
+            next_attendee: AtomicU64::new(0),
+            missed: Mutex::default(),
+            wake: Notify::new(),
+            trouble: Mutex::default(),
+            connected: Mutex::default(),
+            retired: stop.child_token(),
+        })))
+    }
+
+    /// Runs the pool until it is retired.
+    pub(crate) async fn run(self) {
+        driver::Driver::new(self.0).run().await;
+    }
+
+    /// Ends the pool: its peers are let go, and find the next one when they come back.
+    pub(crate) fn retire(&self) {
+        self.0.retired.cancel();
+    }
+
+    /// Whether a peer is being served.
+    pub(crate) fn is_used(&self) -> bool {
+        !lock(&self.0.attendees).is_empty()
+    }
+
+    /// Why nothing moves, when something is in the way.
+    pub(crate) fn trouble(&self) -> String {
+        lock(&self.0.trouble).clone()
+    }
+
+    /// Peers of a swarm that the pool downloads from now.
+    pub(crate) fn sources_of(&self, overlay: &OverlayId, main: &Name) -> u32 {
+        let number = self.0.names.iter().position(|name| name.urn() == Some(*main));
+        number
+            .and_then(|number| lock(&self.0.connected).get(&(overlay.clone(), number)).copied())
+            .unwrap_or(0)
+    }
+
+    /// Peers of a swarm that the pool serves now.
+    pub(crate) fn served_of(&self, overlay: &OverlayId, main: &Name) -> u32 {
+        let of = |consumer: &&Consumer| {
+            consumer.overlay == *overlay
+                && self.0.names.get(consumer.name).and_then(PoolName::urn) == Some(*main)
+        };
+        let peers = self.0.consumers.iter().find(of).map_or(0, |c| c.peers.load(Ordering::Relaxed));
+        u32::try_from(peers).unwrap_or(u32::MAX)
+    }
+
+    /// The way in for a peer of an overlay that asks for a name.
+    pub(crate) fn reader(&self, overlay: &OverlayId, main: &Name) -> Option<Reader> {
+        let consumer = self.0.consumers.iter().position(|consumer| {
+            consumer.overlay == *overlay
+                && self.0.names.get(consumer.name).and_then(PoolName::urn) == Some(*main)
+        })?;
+        Some(Reader::new(self.0.clone(), consumer))
+    }
+}
+
+impl Shared {
+    /// The index of an origin, plus 1.
+    fn origin_number(&self, origin: &Origin) -> u16 {
+        let find = |origins: &Vec<Origin>| origins.iter().position(|known| known == origin);
+        let number = |at: usize| u16::try_from(at + 1).unwrap_or(0);
+        if let Some(at) = find(&self.origins.read().unwrap_or_else(PoisonError::into_inner)) {
+            return number(at);
+        }
+        let mut origins = self.origins.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = find(&origins) {
+            return number(at);
+        }
+        origins.push(origin.clone());
+        number(origins.len() - 1)
+    }
+
+    fn origin(&self, number: u16) -> Option<Origin> {
+        let origins = self.origins.read().unwrap_or_else(PoisonError::into_inner);
+        origins.get(usize::from(number).checked_sub(1)?).cloned()
+    }
+
+    /// Whether bytes from an origin may go to a consumer's overlay.
+    fn may_cross(&self, from: &OverlayId, consumer: &Consumer) -> bool {
+        *from == consumer.overlay
+            || self.common.routes.between(from, &consumer.overlay).is_some()
+    }
+
+    /// The meter of what crosses from an origin to a consumer; `None` for bytes that do not cross.
+    fn meter(&self, origin_number: u16, consumer: &Consumer) -> Option<Arc<TransferMeter>> {
+        if let Some(meter) = lock(&consumer.meters).get(&origin_number) {
+            return Some(meter.clone());
+        }
+        let origin = self.origin(origin_number)?;
+        let route = self.common.routes.between(&origin.overlay, &consumer.overlay)?;
+        let destination = self.names.get(consumer.name)?;
+        let meter = self.common.meter.transfer(TransferKey {
+            transfer_id: super::random_id(),
+            agreement: self.common.routes.get(route)?.agreement.clone(),
+            source_overlay: origin.overlay.clone(),
+            destination_overlay: consumer.overlay.clone(),
+            source_name: self.names.get(origin.name)?.urn()?,
+            destination_name: destination.urn()?,
+            title: destination.binding.title.clone(),
+        });
+        lock(&consumer.meters).insert(origin_number, meter.clone());
+        Some(meter)
+    }
+
+    fn set_trouble(&self, text: impl Into<String>) {
+        let text = text.into();
+        let mut trouble = lock(&self.trouble);
+        if *trouble != text {
+            if !text.is_empty() {
+                tracing::warn!(trouble = %text, "a transfer does not move");
+            }
+            *trouble = text;
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,260 @@
+//! What to fetch next: in order, ahead of the peer that is furthest on, and never more than the bounds allow.
+
+use std::{collections::HashSet, sync::atomic::Ordering};
+
+use tokio::time::{Duration, Instant};
+
+use super::{
+    driver::{Done, Driver, State},
+    lock,
+    sources::SourceId,
+};
+use crate::relay::{grid::Part, limits::Limits};
+
+/// How long the plan waits for memory that other pools hold.
+const WAIT_FOR_MEMORY: Duration = Duration::from_millis(100);
+
+/// Why a block was not asked for.
+enum Refusal {
+    /// No source has it, or all that have it are busy.
+    NoSource { held_by_nobody: bool },
+    /// A bound is reached; nothing more can be asked for now.
+    Bound,
+}
+
+impl Driver {
+    /// Asks sources for what is wanted, as far as the bounds allow.
+    pub(super) fn plan(&mut self) {
+        self.note_missed();
+        let wanted = self.wanted();
+        self.mind_sources(!wanted.is_empty());
+        let mut lonely = false;
+        let mut asked = HashSet::new();
+        for (block, consumer) in &wanted {
+            if !asked.insert(*block) || !matches!(self.blocks[*block], State::Missing) {
+                continue;
+            }
+            if !self.has_room() {
+                break;
+            }
+            match self.ask(*block, *consumer) {
+                Ok(()) => {}
+                Err(Refusal::NoSource { held_by_nobody }) => lonely |= held_by_nobody,
+                Err(Refusal::Bound) => break,
+            }
+        }
+        self.urgent.retain(|(block, _)| matches!(self.blocks[*block], State::Missing));
+        if lonely {
+            self.drop_useless();
+        }
+        self.explain(wanted.is_empty(), lonely);
+    }
+
+    /// Whether some source can be asked for more.
+    fn has_room(&self) -> bool {
+        let most = self.shared.common.limits.per_source;
+        self.sources.connected().values().any(|source| source.in_flight < most)
+            || self.sources.connected().is_empty()
+    }
+
+    /// When all places are taken and nobody holds what is wanted, makes place for somebody else.
+    fn drop_useless(&mut self) {
+        if self.sources.connected().len() >= self.shared.common.limits.sources {
+            let idle = self.sources.connected().iter().find(|(_, source)| source.in_flight == 0);
+            if let Some((id, _)) = idle {
+                let id = *id;
+                self.drop_source(id, "it does not hold what is wanted");
+            }
+        }
+    }
+
+    /// What is missing, in the order in which it is to be fetched, with the consumer for whom it is.
+    fn wanted(&mut self) -> Vec<(usize, usize)> {
+        let shared = self.shared.clone();
+        let mut wanted = self.urgent.clone();
+        let attendees = lock(&shared.attendees);
+        for attendee in attendees.values() {
+            let Some(holds) = &attendee.holds else { continue };
+            let consumer = &shared.consumers[attendee.consumer];
+            let layout = &shared.names[consumer.name].binding.layout;
+            let mut room = window(&shared.common.limits, self.spool_rests.is_some(), layout.unit()).saturating_sub(attendee.outstanding);
+            let first = &mut self.first_open[attendee.consumer];
+            while *first < layout.chunk_count() && consumer.availability.has(*first) {
+                *first += 1;
+            }
+            for chunk in *first..layout.chunk_count() {
+                if room == 0 {
+                    break;
+                }
+                if holds.has(chunk) || consumer.availability.has(chunk) {
+                    continue;
+                }
+                room -= 1;
+                for part in shared.grid.parts(layout, chunk) {
+                    if let Part::Block(block) = part
+                        && matches!(self.blocks[block], State::Missing)
+                    {
+                        wanted.push((block, attendee.consumer));
+                    }
+                }
+            }
+        }
+        wanted
+    }
+
+    fn ask(&mut self, number: usize, consumer: usize) -> Result<(), Refusal> {
+        let shared = self.shared.clone();
+        let limits = &shared.common.limits;
+        let block = shared.grid.blocks()[number];
+        let length = u64::from(block.length);
+        if self.in_memory > 0
+            && shared.common.in_memory.load(Ordering::Relaxed) + length > limits.in_memory
+        {
+            self.wake_at = self.wake_at.min(Instant::now() + WAIT_FOR_MEMORY);
+            return Err(Refusal::Bound);
+        }
+        let id = self.best_source(number, consumer)?;
+        let Some(source) = self.sources.get_mut(id) else {
+            return Err(Refusal::NoSource { held_by_nobody: false });
+        };
+        let to = &shared.consumers[consumer];
+        if let Some(route) = shared.common.routes.between(&source.origin.overlay, &to.overlay)
+            && let Some(route) = shared.common.routes.get(route)
+            && let Err(again) = route.admit(length, Instant::now())
+        {
+            self.wake_at = self.wake_at.min(again);
+            return Err(Refusal::Bound);
+        }
+        let Some(offset) = shared.names[source.origin.name].places.offsets(&block).next() else {
+            return Err(Refusal::NoSource { held_by_nobody: false });
+        };
+        source.in_flight += length;
+        let (session, origin) = (source.session.clone(), shared.origin_number(&source.origin));
+        self.blocks[number] = State::Fetching { source: id };
+        self.remember_memory(length);
+        self.jobs.spawn(async move {
+            let result = session.fetch(offset..offset + length).await;
+            Done::Fetched { source: id, block: number, origin, consumer, result }
+        });
+        Ok(())
+    }
+
+    /// The source that holds a block and has least to do; one that already brings blocks of the same chunk first.
+    fn best_source(&self, number: usize, consumer: usize) -> Result<SourceId, Refusal> {
+        let shared = &self.shared;
+        let block = &shared.grid.blocks()[number];
+        let to = &shared.consumers[consumer];
+        let mut held_by_nobody = true;
+        let mut best: Option<(bool, u64, SourceId)> = None;
+        for (id, source) in self.sources.connected() {
+            let name = &shared.names[source.origin.name];
+            let Some(chunk) = name.places.chunks(block).next() else { continue };
+            if !shared.may_cross(&source.origin.overlay, to) || !source.session.has(chunk) {
+                continue;
+            }
+            held_by_nobody = false;
+            let owners = self.owners(source.origin.name, chunk, number);
+            if self.solo.contains(&(source.origin.name, chunk))
+                && owners.iter().any(|owner| owner != id)
+            {
+                continue;
+            }
+            if source.in_flight + u64::from(block.length) > shared.common.limits.per_source
+                && source.in_flight > 0
+            {
+                continue;
+            }
+            let stranger = !owners.is_empty() && !owners.contains(id);
+            let candidate = (stranger, source.in_flight, *id);
+            if best.is_none_or(|best| candidate < best) {
+                best = Some(candidate);
+            }
+        }
+        best.map(|(_, _, id)| id).ok_or(Refusal::NoSource { held_by_nobody })
+    }
+
+    /// Sources that have brought, or bring, other blocks of a chunk; only the neighbours are looked at.
+    fn owners(&self, name: usize, chunk: u32, number: usize) -> Vec<SourceId> {
+        let shared = &self.shared;
+        let mut owners = Vec::new();
+        let solo = self.solo.contains(&(name, chunk));
+        let near = |block: usize| solo || block.abs_diff(number) <= 4;
+        for part in shared.grid.parts(&shared.names[name].binding.layout, chunk) {
+            if let Part::Block(block) = part
+                && near(block)
+                && let State::Fetching { source } | State::Here { source, .. } = self.blocks[block]
+            {
+                owners.push(source);
+            }
+        }
+        owners
+    }
+
+    /// Blocks of chunks that were announced and evicted, and that a peer now asks for.
+    fn note_missed(&mut self) {
+        let shared = self.shared.clone();
+        let chunks: Vec<(usize, u32)> = {
+            let mut missed = lock(&shared.missed);
+            missed.retain(|_, readers| {
+                readers.retain(|reader| !reader.is_closed());
+                !readers.is_empty()
+            });
+            missed.keys().copied().collect()
+        };
+        for (name, chunk) in chunks {
+            if self.names[name].checking.contains(&chunk) {
+                continue;
+            }
+            let Some(consumer) = shared.consumers.iter().position(|c| c.name == name) else { continue };
+            self.refresh_stored(name, chunk);
+            let layout = &shared.names[name].binding.layout;
+            let mut complete = true;
+            for part in shared.grid.parts(layout, chunk) {
+                if let Part::Block(block) = part {
+                    match self.blocks[block] {
+                        State::Missing => {
+                            complete = false;
+                            self.names[name].checked.clear(chunk);
+                            if !self.urgent.contains(&(block, consumer)) {
+                                self.urgent.push((block, consumer));
+                            }
+                        }
+                        State::Fetching { .. } => complete = false,
+                        State::Here { .. } | State::Stored => {}
+                    }
+                }
+            }
+            if complete {
+                self.names[name].checked.clear(chunk);
+                self.start_check(name, chunk);
+            }
+        }
+    }
+
+    /// Says why nothing moves, in words for the operator.
+    fn explain(&mut self, nothing_wanted: bool, lonely: bool) {
+        if self.spool_rests.is_some_and(|until| until > Instant::now()) {
+            return;
+        }
+        let text = if nothing_wanted || !lonely {
+            ""
+        } else if !self.sources.connected().is_empty() {
+            "the connected sources do not hold what is wanted next"
+        } else if self.sources.usable() > 0 {
+            "no source is connected yet"
+        } else if self.sources.banned() > 0 {
+            "every known source was banned: they sent bytes that fail their hashes, or are the bridge itself"
+        } else {
+            "no source is known: the other overlay's tracker names no peer"
+        };
+        self.shared.set_trouble(text);
+    }
+}
+
+/// How many chunks may be ahead of a peer.
+fn window(limits: &Limits, spool_rests: bool, unit: u64) -> u32 {
+    // While the spool takes nothing, what is ahead must stay in the memory cache until it is asked for.
+    let bytes =
+        if spool_rests { limits.read_ahead.min(limits.memory_cache / 2) } else { limits.read_ahead };
+    u32::try_from(bytes / unit).unwrap_or(u32::MAX).max(2)
+}

@@ -1,0 +1,240 @@
+//! The way in for served peers: reads what was published, and says what they lack.
+
+use std::{
+    collections::HashMap,
+    ops::Range,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use p2pbridge_adapters::{Attendance, Availability, ContentReader, Description, ReadError};
+use p2pbridge_proto::{Bits, Layout};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::{Attendee, Consumer, PoolName, Shared, lock};
+use crate::relay::grid::Block;
+
+/// Chunks, served in part, that are remembered for one peer.
+const MOST_PARTLY: usize = 1_000;
+/// How long a reader waits for a chunk that was evicted and must be fetched again.
+const REFETCH: Duration = Duration::from_secs(60);
+
+/// A content as one overlay's peers download it.
+pub(crate) struct Reader {
+    shared: Arc<Shared>,
+    consumer: usize,
+}
+
+impl Reader {
+    pub(super) fn new(shared: Arc<Shared>, consumer: usize) -> Self {
+        Self { shared, consumer }
+    }
+
+    fn consumer(&self) -> &Consumer {
+        &self.shared.consumers[self.consumer]
+    }
+
+    fn name(&self) -> &PoolName {
+        &self.shared.names[self.consumer().name]
+    }
+
+    /// A verified block, from memory or from the spool; `None` when it was evicted.
+    async fn block(&self, block: Block) -> Result<Option<Bytes>, ReadError> {
+        if let Some(bytes) = self.shared.common.cache.get(block.content, block.offset) {
+            return Ok(Some(bytes));
+        }
+        let Some(content) = self.shared.spooled.get(&block.content).cloned() else {
+            return Ok(None);
+        };
+        if content.origin(block.offset, block.length.into()).is_none() {
+            return Ok(None);
+        }
+        let read = tokio::task::spawn_blocking(move || content.read(block.offset, block.length));
+        match read.await {
+            Ok(Ok(bytes)) => {
+                self.shared.common.cache.put(block.content, block.offset, bytes.clone());
+                Ok(Some(bytes))
+            }
+            Ok(Err(error)) => Err(ReadError::Failed(format!("spool: {error}"))),
+            Err(error) => Err(ReadError::Failed(error.to_string())),
+        }
+    }
+
+    /// The bytes of a range, or the chunk in which one was evicted.
+    async fn try_read(&self, range: &Range<u64>) -> Result<Result<Bytes, u32>, ReadError> {
+        let layout = &self.name().binding.layout;
+        let mut whole = BytesMut::new();
+        let mut at = range.start;
+        let total = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        for extent in layout.extents_in(range.clone()) {
+            pad(&mut whole, extent.offset - at);
+            let run = extent.content_range();
+            for number in self.shared.grid.blocks_in(extent.content, run.start, run.end) {
+                let block = self.shared.grid.blocks()[number];
+                let Some(bytes) = self.block(block).await? else {
+                    let chunk = self.name().places.chunks(&block).next();
+                    return Ok(Err(chunk.unwrap_or_default()));
+                };
+                let from = run.start.saturating_sub(block.offset);
+                let to = (run.end - block.offset).min(block.length.into());
+                let slice = usize::try_from(from).unwrap_or(0)..usize::try_from(to).unwrap_or(0);
+                let part = bytes.slice(slice);
+                if part.len() == total {
+                    return Ok(Ok(part));
+                }
+                whole.extend_from_slice(&part);
+            }
+            at = extent.range().end;
+        }
+        pad(&mut whole, range.end - at);
+        Ok(Ok(whole.freeze()))
+    }
+}
+
+fn pad(bytes: &mut BytesMut, zeros: u64) {
+    bytes.resize(bytes.len() + usize::try_from(zeros).unwrap_or(0), 0);
+}
+
+#[async_trait]
+impl ContentReader for Reader {
+    fn description(&self) -> &Arc<Description> {
+        &self.name().description
+    }
+
+    fn availability(&self) -> &Availability {
+        &self.consumer().availability
+    }
+
+    fn retired(&self) -> &CancellationToken {
+        &self.shared.retired
+    }
+
+    async fn read(&self, range: Range<u64>) -> Result<Bytes, ReadError> {
+        let layout = &self.name().binding.layout;
+        let sound = range.start < range.end && range.end <= layout.length();
+        let mut chunks = layout.chunks_of(&range);
+        if !sound || !chunks.all(|chunk| self.availability().has(chunk)) {
+            return Err(ReadError::NotAvailable(range));
+        }
+        for _ in 0..4 {
+            let evicted = match self.try_read(&range).await? {
+                Ok(bytes) => return Ok(bytes),
+                Err(chunk) => chunk,
+            };
+            let (told, waits) = oneshot::channel();
+            lock(&self.shared.missed)
+                .entry((self.consumer().name, evicted))
+                .or_default()
+                .push(told);
+            self.shared.wake.notify_one();
+            let again = tokio::select! {
+                () = self.shared.retired.cancelled() => false,
+                again = tokio::time::timeout(REFETCH, waits) => matches!(again, Ok(Ok(()))),
+            };
+            if !again {
+                break;
+            }
+        }
+        Err(ReadError::Failed("the bytes were evicted, and could not be fetched again".into()))
+    }
+
+    fn attend(&self, peer: std::net::SocketAddr) -> Box<dyn Attendance> {
+        let number = self.shared.next_attendee.fetch_add(1, Ordering::Relaxed);
+        let attendee = Attendee {
+            consumer: self.consumer,
+            holds: None,
+            outstanding: 0,
+            partly: HashMap::new(),
+        };
+        lock(&self.shared.attendees).insert(number, attendee);
+        self.consumer().peers.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(%peer, overlay = %self.consumer().overlay, "a peer is served");
+        Box::new(Served { shared: self.shared.clone(), consumer: self.consumer, number })
+    }
+}
+
+struct Served {
+    shared: Arc<Shared>,
+    consumer: usize,
+    number: u64,
+}
+
+impl Served {
+    fn consumer(&self) -> &Consumer {
+        &self.shared.consumers[self.consumer]
+    }
+}
+
+impl Served {
+    fn layout(&self) -> &Layout {
+        &self.shared.names[self.consumer().name].binding.layout
+    }
+
+    /// A chunk that was served whole counts as held, whether the peer says so or not: some never do.
+    fn note_taken(&self, range: &Range<u64>) {
+        let layout = self.layout();
+        let mut attendees = lock(&self.shared.attendees);
+        let Some(attendee) = attendees.get_mut(&self.number) else { return };
+        for chunk in layout.chunks_of(range) {
+            let whole = layout.chunk_range(chunk);
+            let part = range.end.min(whole.end) - range.start.max(whole.start);
+            if attendee.partly.len() >= MOST_PARTLY && !attendee.partly.contains_key(&chunk) {
+                attendee.partly.clear();
+            }
+            let served = attendee.partly.entry(chunk).or_default();
+            *served += part;
+            if *served >= whole.end - whole.start {
+                attendee.gained(chunk, layout.chunk_count(), true);
+                self.shared.wake.notify_one();
+            }
+        }
+    }
+}
+
+impl Attendance for Served {
+    fn holds(&self, chunks: Bits) {
+        if let Some(attendee) = lock(&self.shared.attendees).get_mut(&self.number) {
+            let (published, _) = self.consumer().availability.snapshot();
+            let lacks = published.ones().filter(|chunk| !chunks.has(*chunk)).count();
+            attendee.outstanding = u32::try_from(lacks).unwrap_or(u32::MAX);
+            attendee.holds = Some(chunks);
+        }
+        self.shared.wake.notify_one();
+    }
+
+    fn gained(&self, chunk: u32) {
+        let chunks = self.layout().chunk_count();
+        if let Some(attendee) = lock(&self.shared.attendees).get_mut(&self.number) {
+            attendee.gained(chunk, chunks, self.consumer().availability.has(chunk));
+        }
+        self.shared.wake.notify_one();
+    }
+
+    fn served(&self, range: Range<u64>) {
+        self.note_taken(&range);
+        // A range that the seeder serves lies in few blocks; padding has no origin and is not billed.
+        for extent in self.layout().extents_in(range) {
+            let run = extent.content_range();
+            for number in self.shared.grid.blocks_in(extent.content, run.start, run.end) {
+                let block = &self.shared.grid.blocks()[number];
+                let start = run.start.max(block.offset);
+                let end = run.end.min(block.offset + u64::from(block.length));
+                let origin = self.shared.came_from[number].load(Ordering::Relaxed);
+                if let Some(meter) = self.shared.meter(origin, self.consumer()) {
+                    meter.served(end.saturating_sub(start));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        lock(&self.shared.attendees).remove(&self.number);
+        self.consumer().peers.fetch_sub(1, Ordering::Relaxed);
+        self.shared.wake.notify_one();
+    }
+}

@@ -1,0 +1,108 @@
+//! What the status service tells: gathered from the adapters, the relay, the meter and the alarms when asked.
+
+use std::sync::Arc;
+
+use p2pbridge_adapters::{Adapter, TrackerHealth};
+use p2pbridge_nametable::NameTable;
+use p2pbridge_proto::{OverlayId, v1};
+
+use super::{alarms::Alarms, meter::Meter, recorder::Recorder};
+use crate::{
+    grpc::{Snapshot, StatusSource},
+    relay::Relay,
+};
+
+/// Failures after which a tracker that has answered before counts as down.
+const DOWN_AFTER: u32 = 3;
+
+/// An overlay, as the board sees it.
+pub struct BoardOverlay {
+    /// Its id.
+    pub id: OverlayId,
+    /// The protocol that it speaks.
+    pub protocol: &'static str,
+    /// Its faces.
+    pub adapter: Adapter,
+}
+
+/// Gathers the state of everything.
+pub struct Board {
+    /// The overlays, by id.
+    pub overlays: Vec<BoardOverlay>,
+    /// The relay.
+    pub relay: Arc<Relay>,
+    /// What crosses.
+    pub meter: Arc<Meter>,
+    /// Writes the ledger.
+    pub recorder: Recorder,
+    /// The names.
+    pub names: Arc<NameTable>,
+    /// What needs an operator's eye.
+    pub alarms: Arc<Alarms>,
+}
+
+impl StatusSource for Board {
+    fn snapshot(&self) -> Snapshot {
+        let mut alarms = self.alarms.list();
+        alarms.extend(self.recorder.trouble().map(|trouble| format!("ledger: {trouble}")));
+        let quarantined = self.names.quarantined();
+        alarms.extend(quarantined.iter().rev().take(100).map(|entry| {
+            format!("quarantined: {} ({})", entry.binding.name(), entry.text)
+        }));
+        Snapshot {
+            overlays: self.overlays.iter().map(|overlay| self.overlay(overlay)).collect(),
+            crossings: self.meter.crossings(),
+            alarms,
+        }
+    }
+}
+
+impl Board {
+    fn overlay(&self, overlay: &BoardOverlay) -> v1::OverlayStatus {
+        let trackers: Vec<v1::TrackerStatus> = overlay
+            .adapter
+            .tracker_client
+            .iter()
+            .flat_map(|client| client.health())
+            .map(tracker)
+            .collect();
+        let seeder = overlay.adapter.seeder.iter().flat_map(|seeder| seeder.endpoints());
+        v1::OverlayStatus {
+            id: overlay.id.to_string(),
+            protocol: overlay.protocol.to_owned(),
+            mode: "presence".to_owned(),
+            health: best(trackers.iter().map(v1::TrackerStatus::health)).into(),
+            trackers,
+            swarms: self.relay.swarms(&overlay.id),
+            endpoints: seeder.map(|endpoint| endpoint.to_string()).collect(),
+        }
+    }
+}
+
+fn tracker(health: TrackerHealth) -> v1::TrackerStatus {
+    let state = match (health.consecutive_failures, &health.last_answer) {
+        (0, None) => v1::Health::Unspecified,
+        (0, Some(_)) => v1::Health::Up,
+        (failures, Some(_)) if failures < DOWN_AFTER => v1::Health::Degraded,
+        _ => v1::Health::Down,
+    };
+    v1::TrackerStatus {
+        url: health.url,
+        health: state.into(),
+        last_answer_time: health.last_answer.map(prost_types::Timestamp::from),
+        round_trip: health.round_trip.and_then(|took| took.try_into().ok()),
+        consecutive_failures: health.consecutive_failures,
+        last_error: health.last_error.unwrap_or_default(),
+    }
+}
+
+/// An overlay is as well as the best of its trackers.
+fn best(states: impl Iterator<Item = v1::Health>) -> v1::Health {
+    let rank = |state: &v1::Health| match state {
+        v1::Health::Up => 3,
+        v1::Health::Degraded => 2,
+        v1::Health::Down => 1,
+        v1::Health::Unspecified => 0,
+    };
+    states.max_by_key(rank).unwrap_or(v1::Health::Unspecified)
+}

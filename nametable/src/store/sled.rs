@@ -68,9 +68,9 @@ impl SledStore {
     ) -> Result<T, StoreError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let State::Failed(earlier) = &*state {
-            let engine = Engine::open(self.claim.dir()).map_err(|now| StoreError::Failed {
-                earlier: earlier.clone(),
-                now: Box::new(now),
+            let engine = Engine::open(self.claim.dir()).map_err(|now| match now {
+                full @ StoreError::Full(_) => full,
+                now => StoreError::Failed { earlier: earlier.clone(), now: Box::new(now) },
             })?;
             tracing::info!(%earlier, "the name table's store is open again");
             *state = State::Open(engine);

@@ -1,6 +1,7 @@
 use std::sync::atomic::AtomicUsize;
 
 use p2pbridge_proto::{ContentId, Scheme};
+use proptest::prelude::*;
 
 use super::*;
 use crate::{MemoryStore, ProposedFile, SledStore, map_range};
@@ -307,4 +308,89 @@ fn all_of_it_comes_back_from_disk() {
     assert_eq!(table.list(None, 99).0, before);
     assert_eq!(table.quarantined().len(), 1);
     assert_eq!(others(&table, 1), [name(2), name(4)]);
+}
+
+/// What somebody does to the table. Names 0 to 3 are of 40 bytes, 4 and 5 of 60, 6 has a file of each length.
+#[derive(Debug, Clone)]
+enum Step {
+    Bind(Vec<u8>),
+    Raise(u8),
+    Unbind(u8),
+    Quarantine(u8),
+    Full(bool),
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => prop::collection::vec(0u8..7, 1..4).prop_map(Step::Bind),
+        1 => (0u8..7).prop_map(Step::Raise),
+        1 => (0u8..7).prop_map(Step::Unbind),
+        1 => (0u8..7).prop_map(Step::Quarantine),
+        1 => any::<bool>().prop_map(Step::Full),
+    ]
+}
+
+fn numbered(number: u8) -> Proposal {
+    match number {
+        0..4 => single(number, 40, 8),
+        4..6 => single(number, 60, 8),
+        _ => of_files(number, 8, &[("a", 40, None), ("z", 0, None), ("b", 60, None)]),
+    }
+}
+
+fn shares(one: &Binding, other: &Binding) -> bool {
+    let contents = |binding: &Binding| {
+        let contents = binding.layout.extents().iter().map(|extent| extent.content);
+        contents.collect::<HashSet<_>>()
+    };
+    !contents(one).is_disjoint(&contents(other))
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_done_index_and_store_agree(steps in prop::collection::vec(any_step(), 1..20)) {
+        let (store, table) = table();
+        let mut full = false;
+        for step in steps {
+            let before = table.list(None, 99).0;
+            let done = match &step {
+                Step::Bind(numbers) => {
+                    let proposals: Vec<_> = numbers.iter().map(|number| numbered(*number)).collect();
+                    match table.bind(&proposals) {
+                        Ok(bound) => {
+                            let hub = bound.iter().max_by_key(|binding| binding.files.len()).unwrap();
+                            prop_assert!(bound.iter().all(|binding| shares(binding, hub)));
+                            true
+                        }
+                        Err(_) => false,
+                    }
+                }
+                Step::Raise(number) => table.raise(&name(*number), Evidence::Verified).is_ok(),
+                Step::Unbind(number) => table.unbind(&name(*number)).is_ok(),
+                Step::Quarantine(number) => table.quarantine(&name(*number), "test").is_ok(),
+                Step::Full(now) => {
+                    full = *now;
+                    store.set_full(full);
+                    true
+                }
+            };
+            let after = table.list(None, 99).0;
+            prop_assert!(done || before == after, "a refusal changes nothing: {step:?}");
+            for one in &after {
+                let (found, others) = table.resolve(&one.name()).unwrap();
+                prop_assert_eq!(&found, one);
+                let model: Vec<_> = after
+                    .iter()
+                    .filter(|other| other.name() != one.name() && shares(one, other))
+                    .cloned()
+                    .collect();
+                prop_assert_eq!(others, model);
+            }
+            store.set_full(false);
+            let again = NameTable::open(Box::new(Arc::clone(&store))).unwrap();
+            prop_assert_eq!(again.list(None, 99).0, after);
+            prop_assert_eq!(again.quarantined(), table.quarantined());
+            store.set_full(full);
+        }
+    }
 }

@@ -220,7 +220,8 @@ pub trait Seeder: Send + Sync {
 
 /// Where a seeder finds what it may serve.
 pub trait Library: Send + Sync {
-    /// The content of a name, if it may be served to this overlay's peers.
+    /// The content of a name, if it may be served to this overlay's peers. A BitTorrent peer greets with 20 bytes,
+    /// which come here as a `btih`, also when they are the first 20 bytes of a `btmh`: the library knows both.
     fn open(&self, name: &Name) -> Option<Arc<dyn ContentReader>>;
 }
 

@@ -1,0 +1,283 @@
+//! The seeder face: BitTorrent peers download from the bridge. It takes connections, and makes some itself.
+
+mod admission;
+mod choker;
+mod dialer;
+mod session;
+mod upload;
+
+use std::{
+    io,
+    net::{Ipv6Addr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use p2pbridge_proto::{Name, OverlayId};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    time::{MissedTickBehavior, interval, sleep},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, warn};
+
+use self::{
+    admission::{Admission, Ticket},
+    choker::Choker,
+    dialer::Dialer,
+    session::Session,
+};
+use super::{
+    connection::{ConnectionError, answer, greet},
+    identity::Identity,
+    metainfo::wire_hash,
+    wire::peer::Handshake,
+};
+use crate::{BuildError, ContentReader, Library, Seeder};
+
+/// How often upload slots go round when more peers want one than there are.
+const ROTATION: Duration = Duration::from_secs(10);
+/// Invitations that may wait to be looked at; more are dropped, and come again with the next announce.
+const MAX_INVITATIONS: usize = 64;
+/// Peers of one invitation that are looked at.
+const MAX_INVITED: usize = 200;
+/// Connections that the kernel keeps until they are taken.
+const BACKLOG: i32 = 1024;
+
+/// What a seeder may use.
+#[derive(Debug, Clone)]
+pub struct SeederConfig {
+    /// Where it listens; port 0 lets the system choose.
+    pub listen: Vec<SocketAddr>,
+    /// Connections at a time.
+    pub max_sessions: usize,
+    /// Peers that are served at a time; they take turns.
+    pub upload_slots: usize,
+}
+
+/// Serves BitTorrent peers of one overlay.
+pub struct BtSeeder {
+    overlay: OverlayId,
+    identity: Arc<Identity>,
+    endpoints: Vec<SocketAddr>,
+    admission: Arc<Admission>,
+    choker: Arc<Choker>,
+    invitations: mpsc::Sender<Invitation>,
+    /// Taken by the one call of `serve`.
+    idle: Mutex<Option<Idle>>,
+}
+
+struct Idle {
+    listeners: Vec<TcpListener>,
+    invited: mpsc::Receiver<Invitation>,
+}
+
+struct Invitation {
+    name: Name,
+    peers: Vec<SocketAddr>,
+}
+
+impl BtSeeder {
+    /// Binds the sockets; starts nothing. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// When an address cannot be bound. A machine without IPv6 may leave out `[::]` if it has another address.
+    pub fn bind(
+        overlay: &OverlayId,
+        config: &SeederConfig,
+        identity: Arc<Identity>,
+    ) -> Result<Arc<Self>, BuildError> {
+        let mut listeners = Vec::new();
+        for address in &config.listen {
+            match listen(*address) {
+                Ok(listener) => listeners.push(listener),
+                Err(error) if is_ipv6_missing(*address, &error) && config.listen.len() > 1 => {
+                    warn!(%overlay, %address, %error, "no IPv6 here: this address is left out");
+                }
+                Err(source) => {
+                    let what = format!("listen on {address}");
+                    return Err(BuildError { overlay: overlay.clone(), what, source });
+                }
+            }
+        }
+        let endpoints = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let (invitations, invited) = mpsc::channel(MAX_INVITATIONS);
+        Ok(Arc::new(Self {
+            overlay: overlay.clone(),
+            identity,
+            endpoints,
+            admission: Admission::new(config.max_sessions),
+            choker: Choker::new(config.upload_slots),
+            invitations,
+            idle: Mutex::new(Some(Idle { listeners, invited })),
+        }))
+    }
+
+    /// Connections at this moment.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.admission.count()
+    }
+
+    /// Greets a peer that has connected, and serves it to the end.
+    async fn receive(
+        self: Arc<Self>,
+        mut stream: TcpStream,
+        peer: SocketAddr,
+        ticket: Ticket,
+        library: Arc<dyn Library>,
+    ) {
+        let find = |hash| library.open(&Name::btih(hash));
+        let greeted = tokio::select! {
+            greeted = answer(&mut stream, &self.identity, find) => greeted,
+            () = ticket.evicted() => return,
+        };
+        match greeted {
+            Ok((reader, theirs)) => self.serve_peer(stream, peer, ticket, reader, theirs).await,
+            Err(error) => debug!(overlay = %self.overlay, %peer, %error, "no session"),
+        }
+    }
+
+    /// Connects to a peer that was invited, greets it, and returns what is needed to serve it.
+    async fn dial(
+        &self,
+        peer: SocketAddr,
+        name: &Name,
+        library: &Arc<dyn Library>,
+    ) -> Result<(TcpStream, Handshake, Arc<dyn ContentReader>), ConnectionError> {
+        let hash = wire_hash(name).ok_or(ConnectionError::OtherTorrent)?;
+        let reader = library.open(name).ok_or(ConnectionError::OtherTorrent)?;
+        let connecting = tokio::time::timeout(dialer::CONNECTING, TcpStream::connect(peer));
+        let mut stream =
+            connecting.await.map_err(|_| ConnectionError::Silent(dialer::CONNECTING))??;
+        let theirs = greet(&mut stream, hash, &self.identity).await?;
+        Ok((stream, theirs, reader))
+    }
+
+    async fn serve_peer(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        ticket: Ticket,
+        reader: Arc<dyn ContentReader>,
+        theirs: Handshake,
+    ) {
+        ticket.joined(theirs.info_hash);
+        let session = Session::new(stream, peer, theirs.features, reader, &ticket, &self.choker);
+        let end = tokio::select! {
+            end = session.run() => end.to_string(),
+            () = ticket.evicted() => "making room for others".to_owned(),
+        };
+        debug!(overlay = %self.overlay, %peer, %end, "a session has ended");
+    }
+
+    /// Takes connections from one socket.
+    async fn accept(
+        self: Arc<Self>,
+        listener: TcpListener,
+        library: Arc<dyn Library>,
+        stop: CancellationToken,
+        tasks: TaskTracker,
+    ) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stop.cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    // Dropping the stream closes it: the peer may come again.
+                    let Some(ticket) = self.admission.admit(peer) else { continue };
+                    let session = self.clone().receive(stream, peer, ticket, library.clone());
+                    let stop = stop.clone();
+                    tasks.spawn(async move {
+                        let _ = stop.run_until_cancelled(session).await;
+                    });
+                }
+                Err(error) => {
+                    // Out of file descriptors, most likely: some will be closed soon.
+                    warn!(overlay = %self.overlay, %error, "cannot take a connection");
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    /// Connects to invited peers, and keeps the upload slots going round.
+    async fn run(
+        self: Arc<Self>,
+        mut invited: mpsc::Receiver<Invitation>,
+        library: Arc<dyn Library>,
+        stop: CancellationToken,
+        tasks: TaskTracker,
+    ) {
+        let mut rotation = interval(ROTATION);
+        rotation.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut dialer = Dialer::new(self.clone(), library, stop.clone(), tasks);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = rotation.tick() => self.choker.rotate(),
+                invitation = invited.recv() => match invitation {
+                    Some(Invitation { name, peers }) => dialer.invite(name, &peers),
+                    None => return,
+                },
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Seeder for BtSeeder {
+    fn endpoints(&self) -> Vec<SocketAddr> {
+        self.endpoints.clone()
+    }
+
+    async fn serve(self: Arc<Self>, library: Arc<dyn Library>, stop: CancellationToken) {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Idle { listeners, invited }) = idle else {
+            warn!(overlay = %self.overlay, "the seeder serves already, or has served");
+            return;
+        };
+        let tasks = TaskTracker::new();
+        for listener in listeners {
+            let accept =
+                self.clone().accept(listener, library.clone(), stop.clone(), tasks.clone());
+            tasks.spawn(accept);
+        }
+        tasks.spawn(self.clone().run(invited, library, stop.clone(), tasks.clone()));
+        stop.cancelled().await;
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    fn invite(&self, name: Name, peers: &[SocketAddr]) {
+        let peers: Vec<_> = peers.iter().copied().take(MAX_INVITED).collect();
+        if self.invitations.try_send(Invitation { name, peers }).is_err() {
+            debug!(overlay = %self.overlay, "an invitation is dropped: too many wait");
+        }
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+fn is_ipv6_missing(address: SocketAddr, error: &io::Error) -> bool {
+    /// `EAFNOSUPPORT` of Linux.
+    const NO_FAMILY: i32 = 97;
+    address.ip() == Ipv6Addr::UNSPECIFIED
+        && (error.kind() == io::ErrorKind::AddrNotAvailable
+            || error.raw_os_error() == Some(NO_FAMILY))
+}

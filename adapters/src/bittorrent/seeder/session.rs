@@ -1,0 +1,320 @@
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use p2pbridge_proto::Bits;
+use thiserror::Error;
+use tokio::{
+    net::TcpStream,
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use super::{
+    super::{
+        connection::{Connection, ConnectionError, MAX_QUEUED},
+        metainfo::Metainfo,
+        wire::{
+            extension::{ExtendedHandshake, MetadataMessage},
+            peer::{Block, Features, Limits, Message},
+        },
+    },
+    admission::Ticket,
+    choker::{Choker, Seat},
+    upload::{Answer, MAX_ASKED, Upload},
+};
+use crate::{Attendance, ContentReader};
+
+/// A peer that has not told what it holds after so long counts as holding nothing.
+const TELLING: Duration = Duration::from_secs(2);
+/// Bytes read from the socket at a time: requests are small.
+const READ_SIZE: usize = 16 * 1024;
+/// The number under which metadata messages are taken (BEP 10).
+const UT_METADATA: u8 = 1;
+
+/// Why a session has ended.
+#[derive(Debug, Error)]
+pub(super) enum End {
+    /// The connection has.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    /// The peer asked for something that cannot be given, and cannot be told so.
+    #[error("a request that cannot be refused: {0:?}")]
+    BadRequest(Block),
+    /// The peer tells of pieces that do not exist.
+    #[error("pieces of another torrent")]
+    WrongPieces,
+    /// The content is no longer served in this form.
+    #[error("the content is retired")]
+    Retired,
+}
+
+/// One peer that is served.
+pub(super) struct Session<'a> {
+    connection: Connection,
+    peer: SocketAddr,
+    fast: bool,
+    reader: Arc<dyn ContentReader>,
+    attendance: Box<dyn Attendance>,
+    ticket: &'a Ticket,
+    seat: Seat,
+    upload: Upload,
+    /// How much of the availability was announced.
+    seen: usize,
+    added: watch::Receiver<usize>,
+    /// What the peer holds.
+    held: Bits,
+    told: bool,
+    wants: bool,
+    choked: bool,
+    /// The number under which the peer takes metadata messages.
+    ut_metadata: Option<u8>,
+    since: Instant,
+}
+
+impl<'a> Session<'a> {
+    /// A session with a greeted peer; says what it is served from, as the first messages.
+    pub(super) fn new(
+        stream: TcpStream,
+        peer: SocketAddr,
+        features: Features,
+        reader: Arc<dyn ContentReader>,
+        ticket: &'a Ticket,
+        choker: &Arc<Choker>,
+    ) -> Self {
+        let added = reader.availability().watch();
+        let (bits, seen) = reader.availability().snapshot();
+        let mut session = Self {
+            connection: Connection::new(stream, Limits::new(bits.len(), 0), READ_SIZE),
+            peer,
+            fast: features.fast,
+            attendance: reader.attend(peer),
+            ticket,
+            seat: choker.sit(),
+            upload: Upload::new(reader.clone()),
+            reader,
+            seen,
+            added,
+            held: Bits::none(bits.len()),
+            told: false,
+            wants: false,
+            choked: true,
+            ut_metadata: None,
+            since: Instant::now(),
+        };
+        session.introduce(&bits, features);
+        session
+    }
+
+    fn introduce(&mut self, bits: &Bits, features: Features) {
+        if features.fast && bits.is_full() {
+            self.connection.send(&Message::HaveAll);
+        } else if features.fast && bits.is_empty() {
+            self.connection.send(&Message::HaveNone);
+        } else if !bits.is_empty() {
+            self.connection.send(&Message::Bitfield(Bytes::copy_from_slice(bits.as_bytes())));
+        }
+        if features.extended {
+            let handshake = ExtendedHandshake {
+                ut_metadata: Some(UT_METADATA),
+                metadata_size: self.info().and_then(|info| u32::try_from(info.len()).ok()),
+                reqq: u32::try_from(MAX_ASKED).ok(),
+                version: Some(concat!("P2P-Bridge/", env!("CARGO_PKG_VERSION")).to_owned()),
+                port: None,
+                yourip: Some(self.peer.ip()),
+            };
+            self.connection.send(&Message::Extended { id: 0, payload: handshake.encode() });
+        }
+    }
+
+    /// Serves the peer to the end.
+    pub(super) async fn run(mut self) -> End {
+        match self.serve().await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        }
+    }
+
+    async fn serve(&mut self) -> Result<Infallible, End> {
+        let retired = self.reader.retired().clone();
+        let mut tick = interval(Duration::from_secs(1));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.upload.read_on(self.connection.queued());
+            tokio::select! {
+                () = retired.cancelled() => return Err(End::Retired),
+                driven = self.connection.drive() => {
+                    for range in self.connection.take_written() {
+                        self.attendance.served(range);
+                    }
+                    driven?;
+                    self.listen()?;
+                }
+                answers = self.upload.next(), if self.upload.is_reading() => {
+                    for answer in answers {
+                        self.answer(answer)?;
+                    }
+                }
+                changed = self.added.changed() => {
+                    if changed.is_ok() {
+                        self.announce();
+                    }
+                }
+                changed = self.seat.open.changed() => {
+                    if changed.is_ok() {
+                        self.turn();
+                    }
+                }
+                now = tick.tick() => {
+                    self.connection.look_at(now)?;
+                    if !self.told && now.saturating_duration_since(self.since) >= TELLING {
+                        self.hold(Bits::none(self.held.len()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes what was received, unless the peer does not take what it was sent.
+    fn listen(&mut self) -> Result<(), End> {
+        while self.connection.queued() < MAX_QUEUED {
+            let Some(message) = self.connection.next()? else { break };
+            self.on_message(message)?;
+        }
+        Ok(())
+    }
+
+    fn on_message(&mut self, message: Message) -> Result<(), End> {
+        match message {
+            Message::Interested => self.want(true),
+            Message::NotInterested => self.want(false),
+            Message::Request(block) => {
+                if self.choked || !self.upload.ask(block) {
+                    self.refuse(block)?;
+                }
+            }
+            Message::Cancel(block) => {
+                if self.upload.cancel(&block) && self.fast {
+                    self.connection.send(&Message::Reject(block));
+                }
+            }
+            Message::Bitfield(bits) => {
+                self.hold(Bits::from_bytes(&bits, self.held.len()).ok_or(End::WrongPieces)?);
+            }
+            Message::HaveAll => self.hold(Bits::all(self.held.len())),
+            Message::HaveNone => self.hold(Bits::none(self.held.len())),
+            Message::Have(piece) => self.gain(piece)?,
+            Message::Extended { id: 0, payload } => self.meet(&payload),
+            Message::Extended { id: UT_METADATA, payload } => self.on_metadata(&payload),
+            Message::HashRequest(range) => self.connection.send(&Message::HashReject(range)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn want(&mut self, wants: bool) {
+        self.wants = wants;
+        self.seat.wants(wants);
+        self.ticket.is_now(wants, self.held.is_full());
+    }
+
+    /// A choked peer without the fast extension may have asked before it knew: that is passed over.
+    fn refuse(&mut self, block: Block) -> Result<(), End> {
+        if self.fast {
+            self.connection.send(&Message::Reject(block));
+            Ok(())
+        } else if self.choked {
+            Ok(())
+        } else {
+            Err(End::BadRequest(block))
+        }
+    }
+
+    fn answer(&mut self, answer: Answer) -> Result<(), End> {
+        match answer {
+            Answer::Give(block, at, bytes) => {
+                self.connection.send_block(block.piece, block.begin, at, bytes);
+                Ok(())
+            }
+            Answer::Refuse(block) => self.refuse(block),
+        }
+    }
+
+    /// The peer's turn to be served has come, or is over.
+    fn turn(&mut self) {
+        let open = *self.seat.open.borrow_and_update();
+        if open != self.choked {
+            return;
+        }
+        self.choked = !open;
+        if open {
+            self.connection.send(&Message::Unchoke);
+            return;
+        }
+        self.connection.send(&Message::Choke);
+        if self.fast {
+            for block in self.upload.clear() {
+                self.connection.send(&Message::Reject(block));
+            }
+        } else {
+            self.upload.abandon();
+        }
+    }
+
+    /// Announces the chunks that have become available.
+    fn announce(&mut self) {
+        let added = self.reader.availability().since(self.seen);
+        self.seen += added.len();
+        for chunk in added {
+            if !self.held.has(chunk) {
+                self.connection.send(&Message::Have(chunk));
+            }
+        }
+    }
+
+    fn hold(&mut self, held: Bits) {
+        self.told = true;
+        self.held = held.clone();
+        self.attendance.holds(held);
+        self.ticket.is_now(self.wants, self.held.is_full());
+    }
+
+    fn gain(&mut self, piece: u32) -> Result<(), End> {
+        if piece >= self.held.len() {
+            return Err(End::WrongPieces);
+        }
+        if !self.told {
+            self.hold(Bits::none(self.held.len()));
+        }
+        if self.held.set(piece) {
+            self.attendance.gained(piece);
+            if self.held.is_full() {
+                self.ticket.is_now(self.wants, true);
+            }
+        }
+        Ok(())
+    }
+
+    fn meet(&mut self, payload: &[u8]) {
+        // A peer whose extended handshake cannot be read gets no extensions.
+        let Ok(handshake) = ExtendedHandshake::decode(payload) else { return };
+        self.ut_metadata = handshake.ut_metadata;
+        if let Some(port) = handshake.port {
+            self.ticket.listens_on(SocketAddr::new(self.peer.ip(), port));
+        }
+    }
+
+    fn on_metadata(&mut self, payload: &Bytes) {
+        let Some(id) = self.ut_metadata else { return };
+        let Ok(MetadataMessage::Request(piece)) = MetadataMessage::decode(payload) else { return };
+        let answer = match self.info() {
+            Some(info) => MetadataMessage::answer(info, piece),
+            None => MetadataMessage::Reject(piece),
+        };
+        self.connection.send(&Message::Extended { id, payload: answer.encode() });
+    }
+
+    fn info(&self) -> Option<&Bytes> {
+        let native = &self.reader.description().native;
+        native.downcast_ref::<Metainfo>().map(|metainfo| &metainfo.info_bytes)
+    }
+}

@@ -75,7 +75,12 @@ impl Grid {
     }
 
     /// Numbers of the blocks that touch a run of a content's bytes.
-    pub(crate) fn blocks_in(&self, content: ContentId, start: u64, end: u64) -> std::ops::Range<usize> {
+    pub(crate) fn blocks_in(
+        &self,
+        content: ContentId,
+        start: u64,
+        end: u64,
+    ) -> std::ops::Range<usize> {
         let Some(&(first, last)) = self.spans.get(&content) else { return 0..0 };
         let own = &self.blocks[first..last];
         let from = own.partition_point(|block| block.offset + u64::from(block.length) <= start);

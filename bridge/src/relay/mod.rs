@@ -206,9 +206,16 @@ impl Relay {
         self.common.spool.used()
     }
 
-    fn swarm_status(&self, state: &State, overlay: &OverlayId, name: Name, member: &Member) -> v1::SwarmStatus {
+    fn swarm_status(
+        &self,
+        state: &State,
+        overlay: &OverlayId,
+        name: Name,
+        member: &Member,
+    ) -> v1::SwarmStatus {
         let view = member.swarm.view();
-        let sum = |count: &dyn Fn(&Pool) -> u32| state.pools.iter().map(|held| count(&held.pool)).sum();
+        let sum =
+            |count: &dyn Fn(&Pool) -> u32| state.pools.iter().map(|held| count(&held.pool)).sum();
         let pool_trouble = state
             .pools
             .iter()
@@ -237,7 +244,8 @@ impl Relay {
 
     /// Bytes of a binding's contents that the spool holds.
     fn held(&self, binding: &Binding) -> u64 {
-        let contents: HashSet<ContentId> = binding.layout.extents().iter().map(|e| e.content).collect();
+        let contents: HashSet<ContentId> =
+            binding.layout.extents().iter().map(|e| e.content).collect();
         let held = contents.into_iter().filter_map(|id| self.common.spool.content(id).ok());
         held.map(|content| content.held()).sum()
     }
@@ -309,12 +317,15 @@ impl Relay {
     fn wanted_swarms(
         &self,
     ) -> BTreeMap<(OverlayId, Name), (Arc<Binding>, bool, BTreeSet<(OverlayId, Name)>)> {
-        let mut wanted: BTreeMap<(OverlayId, Name), (Arc<Binding>, bool, BTreeSet<_>)> = BTreeMap::new();
+        let mut wanted: BTreeMap<(OverlayId, Name), (Arc<Binding>, bool, BTreeSet<_>)> =
+            BTreeMap::new();
         let mut after = None;
         loop {
             let (page, next) = self.common.names.list(after.as_ref(), 1_000);
             for binding in page {
-                let Some((_, others)) = self.common.names.resolve(&binding.name()) else { continue };
+                let Some((_, others)) = self.common.names.resolve(&binding.name()) else {
+                    continue;
+                };
                 for other in others.iter().chain([&binding]) {
                     for from in &other.overlays {
                         for to in binding.overlays.iter().filter(|to| *to != from) {
@@ -395,7 +406,10 @@ impl Relay {
                     tracing::error!(name = %binding.name(), %error, "a name's description is lost: bind it again");
                     self.common.alarms.raise(
                         &format!("description {}", binding.name()),
-                        format!("the description of {} is lost ({error}): bind it again", binding.name()),
+                        format!(
+                            "the description of {} is lost ({error}): bind it again",
+                            binding.name()
+                        ),
                     );
                 }
             }
@@ -464,8 +478,9 @@ impl Library for Shelf {
 /// Random text that is unique for ever.
 fn random_id() -> String {
     // Without random bytes from the system nothing else would work either; a time is better than a panic.
-    ContentId::random().map_or_else(
-        |_| jiff::Timestamp::now().as_nanosecond().to_string(),
-        |id| id.to_string(),
-    )
+    ContentId::random()
+        .map_or_else(|_| jiff::Timestamp::now().as_nanosecond().to_string(), |id| id.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,8 +81,16 @@ impl Spool {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// Whether the bound leaves room for so many bytes.
+    pub(crate) fn has_room(&self, bytes: u64) -> bool {
+        self.used().saturating_add(bytes) <= self.bound
+    }
+
     /// The spooled part of a content.
-    pub(crate) fn content(self: &Arc<Self>, id: ContentId) -> Result<Arc<SpooledContent>, SpoolError> {
+    pub(crate) fn content(
+        self: &Arc<Self>,
+        id: ContentId,
+    ) -> Result<Arc<SpooledContent>, SpoolError> {
         let mut contents = lock(&self.contents);
         if let Some(content) = contents.get(&id) {
             return Ok(content.clone());
@@ -132,12 +140,12 @@ impl Spool {
         }
         folders.sort_unstable();
         for (_, id) in folders {
-            if self.used().saturating_add(wanted) <= self.bound {
+            if self.has_room(wanted) {
                 break;
             }
             self.forget(id)?;
         }
-        Ok(self.used().saturating_add(wanted) <= self.bound)
+        Ok(self.has_room(wanted))
     }
 }
 
@@ -191,7 +199,12 @@ impl SpooledContent {
     }
 
     /// Keeps a verified run. What is held already is not written again.
-    pub(crate) fn write(&self, offset: u64, bytes: &Bytes, origin: &OverlayId) -> Result<(), SpoolError> {
+    pub(crate) fn write(
+        &self,
+        offset: u64,
+        bytes: &Bytes,
+        origin: &OverlayId,
+    ) -> Result<(), SpoolError> {
         let length = bytes.len() as u64;
         if length == 0 || self.origin(offset, length).is_some() {
             return Ok(());
@@ -263,7 +276,9 @@ impl SpooledContent {
         drop(state);
         let path = self.segment(segment);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(&path, error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(io_error(&path, error));
+            }
             _ => {}
         }
         let freed = gone.iter().map(|(_, length)| length).sum();
@@ -334,7 +349,9 @@ struct Log {
 fn read_log(path: &Path) -> io::Result<Log> {
     let text = match fs::read(path) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
             String::new()
         }
         Err(error) => return Err(error),

@@ -7,7 +7,9 @@ use std::{
 };
 
 use p2pbridge_adapters::Seeder;
-use p2pbridge_proto::{Announce, Fault, Name, OverlayId, Peer, PeerEvent, PeerList, Reply, Request};
+use p2pbridge_proto::{
+    Announce, Fault, Name, OverlayId, Peer, PeerEvent, PeerList, Reply, Request,
+};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, sleep_until},
@@ -148,7 +150,8 @@ impl Swarm {
             }
             if useful && next <= Instant::now() {
                 let start = Instant::now();
-                let event = if self.lock().announced { PeerEvent::Regular } else { PeerEvent::Started };
+                let event =
+                    if self.lock().announced { PeerEvent::Regular } else { PeerEvent::Started };
                 let answer = tokio::select! {
                     answer = self.announce(&around, event, PATIENCE) => answer,
                     () = stop.cancelled() => break,
@@ -214,16 +217,22 @@ impl Swarm {
         failures: u32,
         start: Instant,
     ) -> (Instant, Instant) {
-        let own: Vec<SocketAddr> = around.seeder.iter().flat_map(|seeder| seeder.endpoints()).collect();
+        let own: Vec<SocketAddr> =
+            around.seeder.iter().flat_map(|seeder| seeder.endpoints()).collect();
         let wait = match answer {
             Ok(list) => {
                 let is_own = |peer: &SocketAddr| {
                     own.iter().any(|own| {
-                        own.port() == peer.port() && (own.ip() == peer.ip() || peer.ip().is_loopback())
+                        own.port() == peer.port()
+                            && (own.ip() == peer.ip() || peer.ip().is_loopback())
                     })
                 };
-                let peers: Vec<SocketAddr> =
-                    list.peers.iter().map(|peer| peer.endpoint).filter(|peer| !is_own(peer)).collect();
+                let peers: Vec<SocketAddr> = list
+                    .peers
+                    .iter()
+                    .map(|peer| peer.endpoint)
+                    .filter(|peer| !is_own(peer))
+                    .collect();
                 if let Some(seeder) = &around.seeder
                     && !role.upstream.is_empty()
                 {
@@ -241,12 +250,14 @@ impl Swarm {
                 view.announced = true;
                 view.last_error.clear();
                 drop(view);
-                let least = list.min_interval.unwrap_or(HURRY.min(regular)).clamp(SHORTEST, LONGEST);
+                let least =
+                    list.min_interval.unwrap_or(HURRY.min(regular)).clamp(SHORTEST, LONGEST);
                 let next = if empty { regular.min(POLL.max(least)) } else { regular };
                 (start + next, start + least)
             }
             Err(fault) => {
-                let backoff = FIRST_RETRY.saturating_mul(1 << (failures - 1).min(10)).min(LAST_RETRY);
+                let backoff =
+                    FIRST_RETRY.saturating_mul(1 << (failures - 1).min(10)).min(LAST_RETRY);
                 let wait = fault.retry_after.unwrap_or(backoff).clamp(FIRST_RETRY, LONGEST);
                 self.lock().last_error = fault.text;
                 (start + wait, start + wait)

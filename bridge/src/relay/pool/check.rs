@@ -47,7 +47,11 @@ enum Outcome {
 enum Piece {
     Zeros(u64),
     /// In memory, to be kept when the chunk is good: in the spool, if it has an origin here.
-    Fresh { block: usize, bytes: Bytes, store_from: Option<OverlayId> },
+    Fresh {
+        block: usize,
+        bytes: Bytes,
+        store_from: Option<OverlayId>,
+    },
     /// In memory already.
     Cached(Bytes),
     /// In the spool.
@@ -102,7 +106,8 @@ impl Driver {
             {
                 let block = &shared.grid.blocks()[number];
                 let spooled = shared.spooled.get(&block.content);
-                if spooled.and_then(|held| held.origin(block.offset, block.length.into())).is_none() {
+                if spooled.and_then(|held| held.origin(block.offset, block.length.into())).is_none()
+                {
                     self.blocks[number] = State::Missing;
                 }
             }
@@ -147,7 +152,9 @@ impl Driver {
 
     fn check_if_complete(&mut self, name: usize, chunk: u32) {
         let state = &self.names[name];
-        let settled = state.checked.has(chunk) || state.checking.contains(&chunk) || state.doubted.contains(&chunk);
+        let settled = state.checked.has(chunk)
+            || state.checking.contains(&chunk)
+            || state.doubted.contains(&chunk);
         if settled {
             return;
         }
@@ -176,7 +183,10 @@ impl Driver {
                     State::Here { bytes, origin, .. } => Piece::Fresh {
                         block,
                         bytes: bytes.clone(),
-                        store_from: shared.origin(*origin).filter(|_| store).map(|from| from.overlay),
+                        store_from: shared
+                            .origin(*origin)
+                            .filter(|_| store)
+                            .map(|from| from.overlay),
                     },
                     State::Missing | State::Fetching { .. } => return,
                     State::Stored => {
@@ -191,6 +201,7 @@ impl Driver {
         }
         if store {
             self.spool_rests = None;
+            self.make_room(&pieces);
         }
         self.names[name].checking.insert(chunk);
         self.jobs.spawn(async move {
@@ -200,6 +211,17 @@ impl Driver {
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             }
         });
+    }
+
+    /// Evicts what every served peer has, when the bound of the spool leaves no room for what is to be stored.
+    fn make_room(&mut self, pieces: &[Piece]) {
+        let fresh = pieces.iter().map(|piece| match piece {
+            Piece::Fresh { bytes, .. } => bytes.len() as u64,
+            Piece::Zeros(_) | Piece::Cached(_) | Piece::Spooled(_) => 0,
+        });
+        if !self.shared.common.spool.has_room(fresh.sum()) {
+            self.evict_served();
+        }
     }
 
     pub(super) fn checked(&mut self, checked: Checked) {
@@ -251,11 +273,6 @@ impl Driver {
             return;
         };
         self.spool_rests = Some(Instant::now() + SPOOL_REST);
-        let freed = self.evict_served();
-        if freed > 0 && matches!(error, SpoolError::Full { .. }) {
-            self.spool_rests = None;
-            return;
-        }
         let text = format!("spool: {error}");
         shared.set_trouble(text.clone());
         shared.common.alarms.raise("spool", text);
@@ -327,7 +344,9 @@ impl Driver {
     /// Raises the evidence of names whose every chunk has matched, once another name matched the same bytes.
     fn prove(&mut self) {
         let full: Vec<usize> = (0..self.names.len())
-            .filter(|name| self.names[*name].matched.is_full() && self.names[*name].matched.len() > 0)
+            .filter(|name| {
+                self.names[*name].matched.is_full() && self.names[*name].matched.len() > 0
+            })
             .collect();
         if full.len() < 2 {
             return;
@@ -380,6 +399,7 @@ impl Driver {
         if own {
             let blocks: Vec<usize> = fresh.iter().map(|(number, ..)| *number).collect();
             self.reject(&blocks);
+            self.clear_doubt(name, chunk);
             match senders.iter().next() {
                 Some(liar) if senders.len() == 1 => {
                     self.ban(*liar, "it sent bytes that fail the hash of its own name");
@@ -397,7 +417,8 @@ impl Driver {
     fn doubt(&mut self, name: usize, chunk: u32, fresh: &[(usize, SourceId, u16)]) {
         let shared = self.shared.clone();
         let mut all_proven = true;
-        let consumer = shared.consumers.iter().position(|consumer| consumer.name == name).unwrap_or(0);
+        let consumer =
+            shared.consumers.iter().position(|consumer| consumer.name == name).unwrap_or(0);
         self.names[name].doubted.insert(chunk);
         for (number, _, origin) in fresh {
             let Some(origin) = shared.origin(*origin) else { continue };
@@ -429,7 +450,10 @@ impl Driver {
         let Some(main) = shared.names[name].urn() else { return };
         let reason = "bytes that match the other names of this content fail this name's hashes";
         tracing::error!(name = %main, reason, "a binding is false: it is quarantined");
-        shared.common.alarms.raise(&format!("binding {main}"), format!("binding {main} is quarantined: {reason}"));
+        shared
+            .common
+            .alarms
+            .raise(&format!("binding {main}"), format!("binding {main} is quarantined: {reason}"));
         let table = shared.common.names.clone();
         let retired = shared.retired.clone();
         self.shared.set_trouble(reason);
@@ -443,7 +467,7 @@ impl Driver {
         });
     }
 
-    fn reject(&mut self, blocks: &[usize]) {
+    pub(super) fn reject(&mut self, blocks: &[usize]) {
         for number in blocks {
             if let State::Here { bytes, origin, consumer, .. } = &self.blocks[*number] {
                 let length = bytes.len() as u64;
@@ -481,7 +505,8 @@ impl Driver {
         let mut needed: HashSet<(_, u64)> = HashSet::new();
         let attendees = lock(&shared.attendees);
         for (number, block) in shared.grid.blocks().iter().enumerate() {
-            let own = [block.offset / SEGMENT, (block.offset + u64::from(block.length) - 1) / SEGMENT];
+            let own =
+                [block.offset / SEGMENT, (block.offset + u64::from(block.length) - 1) / SEGMENT];
             let lacking = attendees.values().any(|attendee| {
                 let name = &shared.names[shared.consumers[attendee.consumer].name];
                 let holds = |chunk| attendee.holds.as_ref().is_some_and(|holds| holds.has(chunk));

@@ -22,7 +22,7 @@ use super::{
     lock,
     sources::{SourceId, Sources},
 };
-use crate::relay::swarm::one_changed;
+use crate::relay::{grid::Part, swarm::one_changed};
 
 /// How long connections to sources are kept when nobody wants anything.
 const IDLE: Duration = Duration::from_secs(60);
@@ -44,9 +44,22 @@ pub(super) enum State {
 
 /// What a task of the driver's brought.
 pub(super) enum Done {
-    Opened { origin: Origin, endpoint: SocketAddr, result: Result<Arc<dyn SourceSession>, SourceError> },
-    Changed { source: SourceId, watch: Option<watch::Receiver<u64>> },
-    Fetched { source: SourceId, block: usize, origin: u16, consumer: usize, result: Result<Bytes, SourceError> },
+    Opened {
+        origin: Origin,
+        endpoint: SocketAddr,
+        result: Result<Arc<dyn SourceSession>, SourceError>,
+    },
+    Changed {
+        source: SourceId,
+        watch: Option<watch::Receiver<u64>>,
+    },
+    Fetched {
+        source: SourceId,
+        block: usize,
+        origin: u16,
+        consumer: usize,
+        result: Result<Bytes, SourceError>,
+    },
     Checked(Checked),
     Recorded,
 }
@@ -191,7 +204,8 @@ impl Driver {
             source.in_flight = source.in_flight.saturating_sub(length);
         }
         let meter = self.shared.meter(origin, &self.shared.consumers[consumer]);
-        let expected = matches!(self.blocks[block], State::Fetching { source: from } if from == source);
+        let expected =
+            matches!(self.blocks[block], State::Fetching { source: from } if from == source);
         match result {
             Ok(bytes) if bytes.len() as u64 == length => {
                 if let Some(meter) = &meter {
@@ -255,6 +269,19 @@ impl Driver {
             if matches!(self.blocks[block], State::Fetching { source } if source == id) {
                 self.lose(block, true);
             }
+        }
+        // A chunk that must come from one source alone begins anew with another.
+        for (name, chunk) in self.solo.clone() {
+            let parts = self.shared.grid.parts(&self.shared.names[name].binding.layout, chunk);
+            let sent: Vec<usize> = parts
+                .iter()
+                .filter_map(|part| match part {
+                    Part::Block(block) => Some(*block),
+                    Part::Zeros(_) => None,
+                })
+                .filter(|block| matches!(self.blocks[*block], State::Here { source, .. } if source == id))
+                .collect();
+            self.reject(&sent);
         }
     }
 

@@ -259,8 +259,7 @@ impl Shared {
 
     /// Whether bytes from an origin may go to a consumer's overlay.
     fn may_cross(&self, from: &OverlayId, consumer: &Consumer) -> bool {
-        *from == consumer.overlay
-            || self.common.routes.between(from, &consumer.overlay).is_some()
+        *from == consumer.overlay || self.common.routes.between(from, &consumer.overlay).is_some()
     }
 
     /// The meter of what crosses from an origin to a consumer; `None` for bytes that do not cross.

@@ -77,7 +77,8 @@ impl Driver {
             let Some(holds) = &attendee.holds else { continue };
             let consumer = &shared.consumers[attendee.consumer];
             let layout = &shared.names[consumer.name].binding.layout;
-            let mut room = window(&shared.common.limits, self.spool_rests.is_some(), layout.unit()).saturating_sub(attendee.outstanding);
+            let mut room = window(&shared.common.limits, self.spool_rests.is_some(), layout.unit())
+                .saturating_sub(attendee.outstanding);
             let first = &mut self.first_open[attendee.consumer];
             while *first < layout.chunk_count() && consumer.availability.has(*first) {
                 *first += 1;
@@ -205,7 +206,9 @@ impl Driver {
             if self.names[name].checking.contains(&chunk) {
                 continue;
             }
-            let Some(consumer) = shared.consumers.iter().position(|c| c.name == name) else { continue };
+            let Some(consumer) = shared.consumers.iter().position(|c| c.name == name) else {
+                continue;
+            };
             self.refresh_stored(name, chunk);
             let layout = &shared.names[name].binding.layout;
             let mut complete = true;
@@ -254,7 +257,10 @@ impl Driver {
 /// How many chunks may be ahead of a peer.
 fn window(limits: &Limits, spool_rests: bool, unit: u64) -> u32 {
     // While the spool takes nothing, what is ahead must stay in the memory cache until it is asked for.
-    let bytes =
-        if spool_rests { limits.read_ahead.min(limits.memory_cache / 2) } else { limits.read_ahead };
+    let bytes = if spool_rests {
+        limits.read_ahead.min(limits.memory_cache / 2)
+    } else {
+        limits.read_ahead
+    };
     u32::try_from(bytes / unit).unwrap_or(u32::MAX).max(2)
 }

@@ -31,7 +31,10 @@ enum Candidate {
     Fresh,
     Connecting,
     Connected,
-    Failed { times: u32, until: Instant },
+    Failed {
+        times: u32,
+        until: Instant,
+    },
     /// It sent bytes that were not what their hashes say, or it is the bridge itself.
     Banned,
 }

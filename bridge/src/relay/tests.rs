@@ -1,0 +1,460 @@
+//! The whole relay between made-up overlays: trackers, sources and served peers are in memory.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    ops::Range,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use p2pbridge_adapters::{
+    ContentReader, Description, FileSpan, Integrity, Leecher, SourceError, SourceSession,
+    TrackerClient, TrackerHealth,
+};
+use p2pbridge_nametable::{MemoryStore, NameTable, Proposal, ProposedFile};
+use p2pbridge_proto::{Bits, Evidence, Fault, Name, OverlayId, Peer, PeerList, Reply, Request};
+use sha2::{Digest as _, Sha256};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::routes::Route;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn id(text: &str) -> OverlayId {
+    text.parse().unwrap()
+}
+
+fn bytes_of(length: usize) -> Bytes {
+    (0..length).map(|at| (at * 31 + at / 251) as u8).collect()
+}
+
+/// SHA-256 of each chunk.
+struct Hashes(Vec<[u8; 32]>);
+
+impl Integrity for Hashes {
+    fn check(&self, chunk: u32, bytes: &[Bytes]) -> bool {
+        let mut hasher = Sha256::new();
+        bytes.iter().for_each(|run| hasher.update(run));
+        self.0.get(chunk as usize).is_some_and(|hash| *hash == <[u8; 32]>::from(hasher.finalize()))
+    }
+}
+
+/// One file, cut into units; `hashed` is what the hashes are of.
+fn description(name: u8, unit: u64, hashed: &Bytes) -> Arc<Description> {
+    let hashes = hashed.chunks(unit as usize).map(|chunk| Sha256::digest(chunk).into()).collect();
+    Arc::new(Description {
+        names: vec![Name::btih([name; 20])],
+        title: format!("name {name}"),
+        length: hashed.len() as u64,
+        unit,
+        files: vec![FileSpan {
+            path: "file".into(),
+            offset: 0,
+            length: hashed.len() as u64,
+            digest: None,
+        }],
+        private: false,
+        trackers: Vec::new(),
+        integrity: Arc::new(Hashes(hashes)),
+        source: Bytes::new(),
+        native: Arc::new(()),
+    })
+}
+
+fn proposal(description: &Description, overlay: &str) -> Proposal {
+    Proposal {
+        names: description.names.clone(),
+        title: description.title.clone(),
+        length: description.length,
+        unit: description.unit,
+        files: vec![ProposedFile {
+            path: "file".into(),
+            offset: 0,
+            length: description.length,
+            digest: None,
+        }],
+        overlays: vec![id(overlay)],
+        label: description.title.clone(),
+        stated_by: "test".into(),
+        description: None,
+    }
+}
+
+/// A tracker that names these peers.
+struct Tracker(Vec<SocketAddr>);
+
+#[async_trait]
+impl TrackerClient for Tracker {
+    async fn call(&self, _: Request, _: Instant) -> Result<Reply, Fault> {
+        Ok(Reply::Peers(PeerList {
+            peers: self.0.iter().copied().map(Peer::at).collect(),
+            interval: Duration::from_secs(60),
+            ..PeerList::default()
+        }))
+    }
+
+    fn health(&self) -> Vec<TrackerHealth> {
+        Vec::new()
+    }
+}
+
+/// Peers by port: what each of them sends.
+struct Peers {
+    by_port: HashMap<u16, Bytes>,
+    sent: Arc<AtomicU64>,
+    /// A peer that leaves after its first block.
+    fickle: Option<u16>,
+}
+
+struct Session {
+    bytes: Bytes,
+    sent: Arc<AtomicU64>,
+    leaves: bool,
+    left: AtomicBool,
+    changes: Mutex<Option<watch::Sender<u64>>>,
+    watch: watch::Receiver<u64>,
+}
+
+#[async_trait]
+impl Leecher for Peers {
+    async fn open(
+        &self,
+        _: Arc<Description>,
+        peer: SocketAddr,
+    ) -> Result<Arc<dyn SourceSession>, SourceError> {
+        let bytes = self.by_port.get(&peer.port()).cloned();
+        let bytes = bytes.ok_or_else(|| SourceError::Unreachable("nobody there".into()))?;
+        let (sender, watch) = watch::channel(0);
+        Ok(Arc::new(Session {
+            bytes,
+            sent: self.sent.clone(),
+            leaves: self.fickle == Some(peer.port()),
+            left: AtomicBool::new(false),
+            changes: Mutex::new(Some(sender)),
+            watch,
+        }))
+    }
+}
+
+#[async_trait]
+impl SourceSession for Session {
+    fn has(&self, _: u32) -> bool {
+        !self.left.load(Ordering::SeqCst)
+    }
+
+    fn held(&self) -> u32 {
+        1
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.watch.clone()
+    }
+
+    async fn fetch(&self, range: Range<u64>) -> Result<Bytes, SourceError> {
+        if self.left.load(Ordering::SeqCst) {
+            return Err(SourceError::Closed("it has left".into()));
+        }
+        if self.leaves {
+            self.left.store(true, Ordering::SeqCst);
+            self.changes.lock().unwrap().take();
+        }
+        self.sent.fetch_add(range.end - range.start, Ordering::SeqCst);
+        Ok(self.bytes.slice(range.start as usize..range.end as usize))
+    }
+}
+
+/// Two overlays, a route between them, and a relay.
+struct House {
+    relay: Arc<Relay>,
+    table: Arc<NameTable>,
+    meter: Arc<Meter>,
+    alarms: Arc<Alarms>,
+    sent: Arc<AtomicU64>,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+struct Setup<'a> {
+    a: &'a Arc<Description>,
+    b: &'a Arc<Description>,
+    peers: Vec<(u16, Bytes)>,
+    fickle: Option<u16>,
+    folder: &'a Path,
+    table: Arc<NameTable>,
+    spool_bound: u64,
+}
+
+fn table() -> Arc<NameTable> {
+    Arc::new(NameTable::open(Box::new(MemoryStore::default())).unwrap())
+}
+
+async fn house(setup: Setup<'_>) -> House {
+    let sent = Arc::new(AtomicU64::new(0));
+    let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+    let leecher: Arc<dyn Leecher> = Arc::new(Peers {
+        by_port: setup.peers.iter().cloned().collect(),
+        sent: sent.clone(),
+        fickle: setup.fickle,
+    });
+    let mut ports: Vec<_> = setup.peers.iter().map(|(port, _)| at(*port)).collect();
+    ports.push(at(9));
+    let trackers: HashMap<OverlayId, Arc<dyn TrackerClient>> = HashMap::from([
+        (id("a"), Arc::new(Tracker(ports)) as Arc<dyn TrackerClient>),
+        (id("b"), Arc::new(Tracker(Vec::new()))),
+    ]);
+    let descriptions: HashMap<Name, Arc<Description>> = [setup.a, setup.b]
+        .into_iter()
+        .map(|description| (description.names[0], description.clone()))
+        .collect();
+    setup.table.bind(&[proposal(setup.a, "a"), proposal(setup.b, "b")]).unwrap();
+    let (meter, alarms) = (Meter::new(), Arc::new(Alarms::default()));
+    let relay = Relay::new(RelayParts {
+        names: setup.table.clone(),
+        describe: Arc::new(move |binding| Ok(descriptions[&binding.name()].clone())),
+        routes: Arc::new(Routes::new(vec![Route::new(id("a"), id("b"), "x".into(), None)])),
+        faces: HashMap::from([(id("a"), DataFaces { seeder: None, leecher: Some(leecher) })]),
+        handler: Arc::new(MessageHandler::new(trackers)),
+        meter: meter.clone(),
+        alarms: alarms.clone(),
+        spool: setup.folder,
+        spool_bound: setup.spool_bound,
+        limits: Limits {
+            read_ahead: 1 << 20,
+            memory_cache: 1 << 20,
+            in_memory: 4 << 20,
+            sources: 4,
+            per_source: 1 << 20,
+        },
+    })
+    .unwrap();
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(relay.clone().run(stop.clone()));
+    House { relay, table: setup.table, meter, alarms, sent, stop, task }
+}
+
+impl House {
+    /// The way in for a peer of b, as soon as the relay has followed the name table.
+    async fn reader(&self, name: &Name) -> Arc<dyn ContentReader> {
+        let library = self.relay.library(id("b"));
+        let found = async {
+            loop {
+                if let Some(reader) = library.open(name) {
+                    return reader;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, found).await.expect("the name is served")
+    }
+
+    /// Downloads as a client does that asks for each chunk as soon as it is announced.
+    async fn download(&self, description: &Description) -> Vec<u8> {
+        let reader = self.reader(&description.names[0]).await;
+        let chunks = u32::try_from(description.length.div_ceil(description.unit)).unwrap();
+        let peer = reader.attend(SocketAddr::from(([127, 0, 0, 1], 1)));
+        peer.holds(Bits::none(chunks));
+        let mut got = vec![0; description.length as usize];
+        let mut seen = 0;
+        let mut news = reader.availability().watch();
+        while seen < chunks as usize {
+            for chunk in reader.availability().since(seen) {
+                seen += 1;
+                let start = u64::from(chunk) * description.unit;
+                let end = (start + description.unit).min(description.length);
+                let bytes = timeout(PATIENCE, reader.read(start..end)).await.unwrap().unwrap();
+                got[start as usize..end as usize].copy_from_slice(&bytes);
+                peer.served(start..end);
+                peer.gained(chunk);
+            }
+            if seen < chunks as usize {
+                timeout(PATIENCE, news.changed()).await.expect("it goes on").unwrap();
+            }
+        }
+        got
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        timeout(PATIENCE, self.task).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn all_bytes_cross_once_and_prove_the_binding() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = bytes_of(5_000_001);
+    for (unit_a, unit_b) in [(1 << 16, 300_000), (300_000, 1 << 16), (1 << 23, 7_001)] {
+        let (a, b) = (description(1, unit_a, &content), description(2, unit_b, &content));
+        let spool = folder.path().join(format!("{unit_a}"));
+        let setup = Setup {
+            a: &a,
+            b: &b,
+            peers: vec![(1, content.clone()), (2, content.clone())],
+            fickle: None,
+            folder: &spool,
+            table: table(),
+            spool_bound: 1 << 30,
+        };
+        let house = house(setup).await;
+        assert!(house.download(&b).await == content);
+        assert_eq!(house.sent.load(Ordering::SeqCst), content.len() as u64);
+        let crossing = &house.meter.crossings()[0];
+        assert_eq!(crossing.fetched_bytes, content.len() as u64);
+        assert_eq!(crossing.verified_bytes, content.len() as u64);
+        assert_eq!(crossing.served_bytes, content.len() as u64);
+        assert_eq!(crossing.rejected_bytes, 0);
+        let proven = async {
+            while house.table.get(&b.names[0]).unwrap().evidence != Evidence::Verified {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, proven).await.expect("the binding is verified");
+        house.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_liar_is_banned_and_what_it_sent_is_never_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = bytes_of(3_000_000);
+    let mut lies = content.to_vec();
+    (0..lies.len()).step_by(1_000).for_each(|at| lies[at] ^= 1);
+    for (unit_a, unit_b) in [(1 << 16, 1 << 18), (1 << 20, 1 << 15)] {
+        let (a, b) = (description(1, unit_a, &content), description(2, unit_b, &content));
+        let spool = folder.path().join(format!("{unit_a}"));
+        let setup = Setup {
+            a: &a,
+            b: &b,
+            peers: vec![(1, lies.clone().into()), (2, content.clone())],
+            fickle: None,
+            folder: &spool,
+            table: table(),
+            spool_bound: 1 << 30,
+        };
+        let house = house(setup).await;
+        assert!(house.download(&b).await == content);
+        assert!(house.table.get(&b.names[0]).is_some(), "the liar's bytes cost the binding");
+        let crossing = &house.meter.crossings()[0];
+        assert_eq!(crossing.verified_bytes, content.len() as u64);
+        assert_eq!(crossing.fetched_bytes, crossing.verified_bytes + crossing.rejected_bytes);
+        house.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_vanishes_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = bytes_of(3_000_000);
+    let (a, b) = (description(1, 1 << 16, &content), description(2, 1 << 17, &content));
+    let setup = Setup {
+        a: &a,
+        b: &b,
+        peers: vec![(1, content.clone()), (2, content.clone())],
+        fickle: Some(1),
+        folder: folder.path(),
+        table: table(),
+        spool_bound: 1 << 30,
+    };
+    let house = house(setup).await;
+    assert!(house.download(&b).await == content);
+    house.end().await;
+}
+
+#[tokio::test]
+async fn a_false_binding_is_quarantined() {
+    let folder = tempfile::tempdir().unwrap();
+    let (content, other) = (bytes_of(1_000_000), Bytes::from(vec![9; 1_000_000]));
+    for (unit_a, unit_b) in [(1 << 16, 1 << 18), (1 << 18, 1 << 16)] {
+        let (a, b) = (description(1, unit_a, &content), description(2, unit_b, &other));
+        let spool = folder.path().join(format!("{unit_a}"));
+        let setup = Setup {
+            a: &a,
+            b: &b,
+            peers: vec![(1, content.clone())],
+            fickle: None,
+            folder: &spool,
+            table: table(),
+            spool_bound: 1 << 30,
+        };
+        let house = house(setup).await;
+        let reader = house.reader(&b.names[0]).await;
+        let peer = reader.attend(SocketAddr::from(([127, 0, 0, 1], 1)));
+        peer.holds(Bits::none(reader.availability().snapshot().0.len()));
+        timeout(PATIENCE, reader.retired().cancelled()).await.expect("the pool ends");
+        assert!(reader.availability().snapshot().0.is_empty(), "unverified bytes were announced");
+        assert!(house.table.get(&b.names[0]).is_none());
+        assert_eq!(house.table.quarantined().len(), 1);
+        assert!(house.alarms.list()[0].contains("quarantined"), "{:?}", house.alarms.list());
+        house.end().await;
+    }
+}
+
+#[tokio::test]
+async fn the_spool_is_of_use_again_after_a_restart_unless_it_was_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = bytes_of(2_500_000);
+    let (a, b) = (description(1, 1 << 16, &content), description(2, 1 << 18, &content));
+    let table = table();
+    let setup = |peers: Vec<(u16, Bytes)>| Setup {
+        a: &a,
+        b: &b,
+        peers,
+        fickle: None,
+        folder: folder.path(),
+        table: table.clone(),
+        spool_bound: 1 << 30,
+    };
+    let first = house(setup(vec![(1, content.clone())])).await;
+    assert!(first.download(&b).await == content);
+    first.end().await;
+
+    let second = house(setup(Vec::new())).await;
+    assert!(second.download(&b).await == content);
+    let crossing = &second.meter.crossings()[0];
+    assert_eq!((crossing.fetched_bytes, crossing.served_bytes), (0, content.len() as u64));
+    second.end().await;
+
+    let segment = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    let segment = segment.join("00000000.seg");
+    let mut damaged = std::fs::read(&segment).unwrap();
+    damaged[700_000] ^= 1;
+    std::fs::write(&segment, damaged).unwrap();
+    let third = house(setup(vec![(1, content.clone())])).await;
+    assert!(third.download(&b).await == content);
+    let again = third.sent.load(Ordering::SeqCst);
+    assert!(again > 0 && again <= 2 << 18, "{again} bytes were fetched again");
+    third.end().await;
+}
+
+#[tokio::test]
+async fn a_content_larger_than_the_spool_crosses_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = bytes_of(50_000_000);
+    let (a, b) = (description(1, 1 << 18, &content), description(2, 1 << 20, &content));
+    let setup = Setup {
+        a: &a,
+        b: &b,
+        peers: vec![(1, content.clone())],
+        fickle: None,
+        folder: folder.path(),
+        table: table(),
+        spool_bound: 36 << 20,
+    };
+    let house = house(setup).await;
+    assert!(house.download(&b).await == content);
+    assert!(house.relay.spooled() <= 36 << 20);
+    let sent = house.sent.load(Ordering::SeqCst);
+    assert!(sent <= 51_000_000, "{sent} bytes were fetched for {}", content.len());
+    house.end().await;
+}

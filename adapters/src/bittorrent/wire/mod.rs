@@ -2,5 +2,7 @@
 
 pub mod bencode;
 pub mod compact;
+pub mod extension;
 pub mod http;
+pub mod peer;
 pub mod udp;

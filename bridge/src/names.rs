@@ -218,7 +218,10 @@ impl NameDesk {
             description.trackers.iter().flatten().filter_map(|url| normalised(url)).collect();
         let of_protocol = || self.overlays.iter().filter(|known| known.protocol == protocol);
         let is_named = |overlay: &&OverlayInfo| {
-            overlay.trackers.iter().any(|url| normalised(url).is_some_and(|url| named.contains(&url)))
+            overlay
+                .trackers
+                .iter()
+                .any(|url| normalised(url).is_some_and(|url| named.contains(&url)))
         };
         let mut found: Vec<_> = of_protocol().filter(is_named).map(|o| o.id.clone()).collect();
         if found.is_empty() {

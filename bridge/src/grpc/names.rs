@@ -53,7 +53,9 @@ impl Names {
         let names = parse(&request.name, request.scheme(), "name")?;
         let Some((binding, others)) = names.iter().find_map(|name| self.table().resolve(name))
         else {
-            return Err(names.first().map_or_else(|| fault::internal("no name"), fault::unknown_name));
+            return Err(names
+                .first()
+                .map_or_else(|| fault::internal("no name"), fault::unknown_name));
         };
         let in_overlay = |binding: &&Arc<Binding>| {
             request.overlay.is_empty()
@@ -179,7 +181,8 @@ impl NameService for Names {
         }
         Ok(Response::new(ListResponse {
             bindings: bindings.iter().map(|binding| row(binding)).collect(),
-            next_page_token: next.map_or_else(String::new, |name| token::encode(LIST, &key_of(&name))),
+            next_page_token: next
+                .map_or_else(String::new, |name| token::encode(LIST, &key_of(&name))),
         }))
     }
 

@@ -195,6 +195,56 @@ fn key() -> TransferKey {
 }
 
 #[tokio::test]
+async fn the_command_line_talks_to_it_and_says_when_it_cannot() {
+    use crate::cli::{client::CliError, names, overlays, usage};
+    use clap::{Args, Command, FromArgMatches};
+    fn args<T: Args + FromArgMatches>(words: &[&str]) -> T {
+        let command = T::augment_args(Command::new("x"));
+        let words = [&["x"], words].concat();
+        T::from_arg_matches(&command.try_get_matches_from(words).unwrap()).unwrap()
+    }
+    let bench = Bench::start(Duration::from_secs(1)).await;
+    let endpoint = format!("http://{}", bench.address);
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, unit| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, torrent(name, unit, &[7; 100_000], &[])).unwrap();
+        path.display().to_string()
+    };
+    let (a, b) = (file("A.torrent", 16384), file("B.torrent", 65536));
+    let in_b = format!("b={b}");
+    for json in [false, true] {
+        for words in [
+            vec!["bind", &a, &in_b],
+            vec!["resolve", &a],
+            vec!["map", &a, &b],
+            vec!["map", &a, &b, "--chunks", "1+2"],
+            vec!["list"],
+        ] {
+            names::run(args(&words), &endpoint, json).await.unwrap();
+        }
+        overlays::run(args(&[]), &endpoint, json).await.unwrap();
+        usage::run(args(&["list"]), &endpoint, json).await.unwrap();
+    }
+    names::run(args(&["unbind", &b]), &endpoint, false).await.unwrap();
+    let gone = names::run(args(&["resolve", &b]), &endpoint, false).await.unwrap_err();
+    assert!(gone.to_string().contains("bind its description first"), "{gone}");
+
+    let transfer = bench.meter.transfer(key());
+    transfer.verified(77);
+    let out = dir.path().join("out.csv").display().to_string();
+    let export = ["export", "--format", "csv", "-o", &out];
+    usage::run(args(&export), &endpoint, false).await.unwrap();
+    let text = std::fs::read_to_string(&out).unwrap();
+    assert_eq!(text.lines().count(), 2);
+    assert!(text.contains(",film,77,"), "{text}");
+
+    let nobody = names::run(args(&["list"]), "http://127.0.0.1:1", false).await.unwrap_err();
+    assert!(matches!(nobody, CliError::NoServer { .. }));
+    assert!(nobody.to_string().contains("no p2p-bridge answers at http://127.0.0.1:1: start one"));
+}
+
+#[tokio::test]
 async fn usage_shows_what_was_counted_a_moment_ago() {
     let bench = Bench::start(Duration::from_secs(1)).await;
     let transfer = bench.meter.transfer(key());
@@ -263,9 +313,8 @@ async fn status_is_given_once_and_as_a_stream_that_ends_with_the_server() {
     assert_eq!(status.get_overlay(one("b")).await.unwrap().into_inner().crossings.len(), 1);
     assert!(status.get_overlay(one("c")).await.unwrap().into_inner().crossings.is_empty());
     assert_eq!(status.get_overlay(one("d")).await.unwrap_err().code(), Code::NotFound);
-    let every = |nanos| v1::WatchRequest {
-        interval: Some(prost_types::Duration { seconds: 0, nanos }),
-    };
+    let every =
+        |nanos| v1::WatchRequest { interval: Some(prost_types::Duration { seconds: 0, nanos }) };
     assert_eq!(reason(&status.watch(every(1)).await.unwrap_err()), "BAD_INTERVAL");
     let mut states = status.watch(every(100_000_000)).await.unwrap().into_inner();
     for _ in 0..3 {
@@ -309,7 +358,10 @@ async fn health_and_reflection_are_served() {
     for service in SERVICES.iter().copied().chain([""]) {
         let request = tonic_health::pb::HealthCheckRequest { service: service.to_owned() };
         let answer = health.check(request).await.unwrap().into_inner();
-        assert_eq!(answer.status(), tonic_health::pb::health_check_response::ServingStatus::Serving);
+        assert_eq!(
+            answer.status(),
+            tonic_health::pb::health_check_response::ServingStatus::Serving
+        );
     }
     use tonic_reflection::pb::v1::{
         ServerReflectionRequest, server_reflection_client::ServerReflectionClient,

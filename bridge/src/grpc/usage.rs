@@ -119,7 +119,9 @@ async fn scan(
     after: Option<Cursor>,
     limit: usize,
 ) -> Result<Page, Status> {
-    blocking(move || ledger.scan(&filter, after, limit)).await?.map_err(|error| fault::ledger(&error))
+    blocking(move || ledger.scan(&filter, after, limit))
+        .await?
+        .map_err(|error| fault::ledger(&error))
 }
 
 fn cursor(key: &[u8]) -> Result<Cursor, Status> {

@@ -160,7 +160,8 @@ async fn the_tracker_that_answers_moves_to_the_front_of_its_tier() {
     let (dead, swarm) = (closed_port().await, Arc::new(Swarm::default()));
     let dead = format!("http://127.0.0.1:{dead}/announce");
     let alive = http(swarm.start(V4));
-    let client = client(&[&[dead.clone()], &[dead.clone(), alive.clone()]], &[(V4, 6881)]);
+    let client =
+        client(&[std::slice::from_ref(&dead), &[dead.clone(), alive.clone()]], &[(V4, 6881)]);
     peers(&client, own(&[Name::btih([1; 20])], PeerEvent::Started)).await;
     let health = client.health();
     let failures: Vec<_> = health.iter().map(|tracker| tracker.consecutive_failures).collect();

@@ -151,7 +151,7 @@ mod tests {
         for n in 0..20_000u32 {
             let mut hash = [0; 20];
             hash[..4].copy_from_slice(&n.to_be_bytes());
-            if n < 9_000 || n > 19_990 {
+            if !(9_000..=19_990).contains(&n) {
                 memory.answered(hash, 0, None, now + Duration::from_secs(n.into()));
             }
         }

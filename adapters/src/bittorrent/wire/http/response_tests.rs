@@ -8,7 +8,7 @@ fn ok(body: &[u8]) -> AnnounceResponse {
 
 #[test]
 fn reads_every_form_of_peers() {
-    let compact = ok(b"d8:intervali900e5:peers12:\x7f\0\0\x01\x1a\xe1\x0a\0\0\x01\0\06:peers618:\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x1a\xe1e");
+    let compact = ok(b"d8:intervali900e5:peers12:\x7f\0\0\x01\x1a\xe1\x0a\0\0\x01\x00\x006:peers618:\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x1a\xe1e");
     let endpoints: Vec<_> = compact.peers.iter().map(|peer| peer.endpoint.to_string()).collect();
     assert_eq!(endpoints, ["127.0.0.1:6881", "[::1]:6881"]);
     let dicts = ok(b"d8:intervali9e5:peersld2:ip9:127.0.0.17:peer id20:aaaaaaaaaaaaaaaaaaaa4:porti1eed2:ip4:host4:porti1eeee");

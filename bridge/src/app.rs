@@ -31,7 +31,9 @@ use crate::{
 #[derive(Debug, Error)]
 pub enum StartError {
     /// The gRPC address is not to be had.
-    #[error("gRPC: listen on {address}: {source}: set another `grpc.listen`, or stop what listens there")]
+    #[error(
+        "gRPC: listen on {address}: {source}: set another `grpc.listen`, or stop what listens there"
+    )]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -190,8 +192,7 @@ impl App {
         };
         let deadline = config.shutdown.deadline_seconds.duration();
         let drain = deadline / 4;
-        let grpc_task =
-            tokio::spawn(grpc::serve(listener, services, stops.grpc.clone(), drain));
+        let grpc_task = tokio::spawn(grpc::serve(listener, services, stops.grpc.clone(), drain));
         Ok(Self {
             grpc: grpc_address,
             seeders,

@@ -30,7 +30,9 @@ pub enum DataDirError {
         source: io::Error,
     },
     /// Another daemon uses it.
-    #[error("data directory {0} is in use by another p2p-bridge: stop that one, or set another `data_dir`")]
+    #[error(
+        "data directory {0} is in use by another p2p-bridge: stop that one, or set another `data_dir`"
+    )]
     InUse(PathBuf),
     /// It was made by another version.
     #[error(
@@ -46,7 +48,9 @@ pub enum DataDirError {
         expected: &'static str,
     },
     /// It is something else.
-    #[error("data directory {0} is not empty, and was not made by p2p-bridge: set another `data_dir`")]
+    #[error(
+        "data directory {0} is not empty, and was not made by p2p-bridge: set another `data_dir`"
+    )]
     Foreign(PathBuf),
 }
 

@@ -1,10 +1,17 @@
 //! The command line.
 
+pub mod client;
+mod demo;
+pub mod names;
+pub mod overlays;
 mod serve;
+mod table;
+pub mod usage;
 
 use std::{
+    fmt,
     io::{self, IsTerminal as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -48,6 +55,14 @@ enum Command {
         #[arg(long)]
         print_default: bool,
     },
+    /// Binds names, and asks the name table.
+    Names(names::NamesArgs),
+    /// Shows the overlays, their trackers and swarms, and what crosses.
+    Overlays(overlays::OverlaysArgs),
+    /// Lists and exports usage records.
+    Usage(usage::UsageArgs),
+    /// Shows a file crossing between two overlays on this machine; needs nothing else.
+    Demo(demo::DemoArgs),
 }
 
 /// Runs the command line.
@@ -68,33 +83,73 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> ExitCode {
-    match &cli.command {
-        Command::Serve => match read_config(cli.config.as_deref()) {
-            Ok(config) => {
-                if let Err(problem) = start_log(&config.log) {
-                    return refuse(&problem);
-                }
-                serve::run(config).await
+    let Cli { server, config, json, command } = cli;
+    let endpoint = match &command {
+        Command::Names(_) | Command::Overlays(_) | Command::Usage(_) => {
+            match daemon_address(server, config.as_deref()) {
+                Ok(endpoint) => endpoint,
+                Err(problem) => return refuse(&problem),
             }
-            Err(problem) => refuse(&problem),
-        },
+        }
+        Command::Serve | Command::CheckConfig { .. } | Command::Demo(_) => String::new(),
+    };
+    match command {
+        Command::Serve => serve(config.as_deref()).await,
         Command::CheckConfig { print_default: true, .. } => {
             print!("{DEFAULT}");
             ExitCode::SUCCESS
         }
-        Command::CheckConfig { file, .. } => {
-            let file = file.clone().or(cli.config.clone());
-            match read_config(file.as_deref()) {
-                Ok(config) => {
-                    println!(
-                        "The configuration is good: {} overlays, {} routes.",
-                        config.overlays.len(),
-                        config.routes.iter().count()
-                    );
-                    ExitCode::SUCCESS
-                }
-                Err(problem) => refuse(&problem),
-            }
+        Command::CheckConfig { file, .. } => check_config(file.or(config).as_deref()),
+        Command::Names(args) => asked(names::run(args, &endpoint, json).await),
+        Command::Overlays(args) => asked(overlays::run(args, &endpoint, json).await),
+        Command::Usage(args) => asked(usage::run(args, &endpoint, json).await),
+        Command::Demo(args) => told(demo::run(args, json).await),
+    }
+}
+
+async fn serve(config: Option<&Path>) -> ExitCode {
+    match read_config(config) {
+        Ok(config) => match start_log(&config.log) {
+            Ok(()) => serve::run(config).await,
+            Err(problem) => refuse(&problem),
+        },
+        Err(problem) => refuse(&problem),
+    }
+}
+
+fn check_config(file: Option<&Path>) -> ExitCode {
+    match read_config(file) {
+        Ok(config) => {
+            let (overlays, routes) = (config.overlays.len(), config.routes.iter().count());
+            println!("The configuration is good: {overlays} overlays, {routes} routes.");
+            ExitCode::SUCCESS
+        }
+        Err(problem) => refuse(&problem),
+    }
+}
+
+/// Where the daemon is: as said, or as its configuration file says, or where it is by default.
+fn daemon_address(server: Option<String>, config: Option<&Path>) -> Result<String, String> {
+    match server {
+        Some(server) => Ok(server),
+        None => read_config(config).map(|config| format!("http://{}", config.grpc.listen)),
+    }
+}
+
+/// What a daemon was asked: a reader that hangs up early (`… | head`) is no failure.
+fn asked(result: Result<(), client::CliError>) -> ExitCode {
+    match result {
+        Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
+        result => told(result),
+    }
+}
+
+fn told(result: Result<(), impl fmt::Display>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("p2p-bridge: {problem}");
+            ExitCode::FAILURE
         }
     }
 }
@@ -104,7 +159,7 @@ fn refuse(problem: &str) -> ExitCode {
     ExitCode::from(REFUSED)
 }
 
-fn read_config(path: Option<&std::path::Path>) -> Result<Config, String> {
+fn read_config(path: Option<&Path>) -> Result<Config, String> {
     match path {
         None => Config::parse("").map_err(|error| error.to_string()),
         Some(path) => Config::read(path).map_err(|error| match error {

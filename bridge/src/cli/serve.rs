@@ -10,14 +10,15 @@ use crate::{app::App, config::Config};
 const FAILED: u8 = 1;
 
 /// Runs the daemon until TERM or INT.
-pub async fn run(config: Config) -> ExitCode {
-    let (mut term, mut int) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(term), Ok(int)) => (term, int),
-        (Err(error), _) | (_, Err(error)) => {
-            eprintln!("p2p-bridge: signals cannot be handled: {error}");
-            return ExitCode::from(FAILED);
-        }
-    };
+pub(super) async fn run(config: Config) -> ExitCode {
+    let (mut term, mut int) =
+        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            (Ok(term), Ok(int)) => (term, int),
+            (Err(error), _) | (_, Err(error)) => {
+                eprintln!("p2p-bridge: signals cannot be handled: {error}");
+                return ExitCode::from(FAILED);
+            }
+        };
     let overlays = config.overlays.len();
     let routes = config.routes.iter().count();
     let app = match App::start(config).await {

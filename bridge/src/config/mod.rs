@@ -11,7 +11,7 @@ use serde::Deserialize;
 use thiserror::Error;
 use toml::Spanned;
 
-pub use size::ByteSize;
+pub use size::{ByteSize, human};
 
 use crate::routes::{Route, Routes};
 

@@ -41,7 +41,8 @@ impl MessageHandler {
         let start = Instant::now();
         // The client keeps the deadline itself; this one holds even if it does not.
         let slack = Duration::from_secs(1);
-        let answer = tokio::time::timeout(patience + slack, tracker.call(request, start + patience));
+        let answer =
+            tokio::time::timeout(patience + slack, tracker.call(request, start + patience));
         let answer = answer.await.unwrap_or_else(|_| {
             Err(Fault::new(ErrorCode::Unavailable, format!("no answer within {patience:?}")))
         });

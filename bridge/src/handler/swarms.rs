@@ -199,7 +199,9 @@ mod tests {
         let list = peers(table.answer(&announce(1, 2, 9, PeerEvent::Started), start));
         assert_eq!((list.peers.len(), list.seeders, list.leechers), (1, Some(1), Some(1)));
         table.answer(&announce(1, 1, 0, PeerEvent::Stopped), start).unwrap();
-        assert!(peers(table.answer(&announce(1, 2, 9, PeerEvent::Regular), start)).peers.is_empty());
+        assert!(
+            peers(table.answer(&announce(1, 2, 9, PeerEvent::Regular), start)).peers.is_empty()
+        );
         let later = start + Duration::from_secs(241);
         let list = peers(table.answer(&announce(1, 3, 9, PeerEvent::Started), later));
         assert!(list.peers.is_empty());

@@ -46,9 +46,13 @@ impl StatusSource for Board {
         let mut alarms = self.alarms.list();
         alarms.extend(self.recorder.trouble().map(|trouble| format!("ledger: {trouble}")));
         let quarantined = self.names.quarantined();
-        alarms.extend(quarantined.iter().rev().take(100).map(|entry| {
-            format!("quarantined: {} ({})", entry.binding.name(), entry.text)
-        }));
+        alarms.extend(
+            quarantined
+                .iter()
+                .rev()
+                .take(100)
+                .map(|entry| format!("quarantined: {} ({})", entry.binding.name(), entry.text)),
+        );
         Snapshot {
             overlays: self.overlays.iter().map(|overlay| self.overlay(overlay)).collect(),
             crossings: self.meter.crossings(),

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
@@ -64,11 +65,13 @@ impl RedbLedger {
         bridge: &str,
         now: Timestamp,
     ) -> Result<Self, LedgerError> {
+        if !path.exists() {
+            create(path, operator, bridge)?;
+        }
         let database = open_file(path)?;
         check_identity(&database, path, operator, bridge)?;
         let (boot_epoch, next_seq) = begin_epoch(&database, operator, bridge, now)
             .map_err(|error| open_error(path, &error))?;
-        sync_directory(path).map_err(|error| open_error(path, &error))?;
         let writer =
             Writer { operator: operator.to_owned(), bridge: bridge.to_owned(), boot_epoch };
         Ok(Self {
@@ -175,6 +178,36 @@ impl Ledger for RedbLedger {
     }
 }
 
+/// Makes an empty ledger. It has its name only when it is whole: what a full disk or a kill leaves half made is made anew.
+fn create(path: &Path, operator: &str, bridge: &str) -> Result<(), LedgerError> {
+    let part = path.with_extension("new");
+    let failed = |error: Anything| open_error(path, &error);
+    match fs::remove_file(&part) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(open_error(&part, &error));
+        }
+        _ => {}
+    }
+    let database = open_file(&part)?;
+    let fill = || -> Result<(), Anything> {
+        let write = begin_write(&database)?;
+        set_identity(&write, operator, bridge)?;
+        Ok(write.commit()?)
+    };
+    fill().map_err(failed)?;
+    drop(database);
+    let named = fs::rename(&part, path).and_then(|()| sync_directory(path));
+    named.map_err(|error| open_error(path, &error))
+}
+
+fn set_identity(write: &WriteTransaction, operator: &str, bridge: &str) -> Result<(), Anything> {
+    let mut meta = write.open_table(META)?;
+    meta.insert("format", FORMAT.as_bytes())?;
+    meta.insert("operator", operator.as_bytes())?;
+    meta.insert("bridge", bridge.as_bytes())?;
+    Ok(())
+}
+
 fn open_file(path: &Path) -> Result<Database, LedgerError> {
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE_BYTES);
@@ -185,7 +218,7 @@ fn open_file(path: &Path) -> Result<Database, LedgerError> {
             found: format!("it is of redb file format {version}"),
         },
         DatabaseError::Storage(StorageError::Io(error))
-            if error.kind() == std::io::ErrorKind::InvalidData =>
+            if error.kind() == io::ErrorKind::InvalidData =>
         {
             LedgerError::Format { path: path.to_owned(), found: "it is no redb file".to_owned() }
         }
@@ -198,10 +231,10 @@ fn open_error(path: &Path, error: &impl ToString) -> LedgerError {
 }
 
 /// Makes the file's own name durable.
-fn sync_directory(path: &Path) -> std::io::Result<()> {
+fn sync_directory(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) if parent != Path::new("") => File::open(parent)?.sync_all(),
-        _ => fs::canonicalize(".").and_then(File::open)?.sync_all(),
+        _ => File::open(".")?.sync_all(),
     }
 }
 
@@ -264,6 +297,7 @@ fn begin_epoch(
     now: Timestamp,
 ) -> Result<(u64, u64), Anything> {
     let write = begin_write(database)?;
+    set_identity(&write, operator, bridge)?;
     let (epoch, clean);
     {
         let mut meta = write.open_table(META)?;
@@ -272,9 +306,6 @@ fn begin_epoch(
             .map_or(0, |value| value.value().try_into().map_or(0, u64::from_le_bytes));
         clean = last == 0 || meta.get("clean")?.is_some_and(|value| value.value() == [1]);
         epoch = last + 1;
-        meta.insert("format", FORMAT.as_bytes())?;
-        meta.insert("operator", operator.as_bytes())?;
-        meta.insert("bridge", bridge.as_bytes())?;
         meta.insert("boot_epoch", epoch.to_le_bytes().as_slice())?;
         meta.insert("clean", [0].as_slice())?;
         write.open_table(COUNTERS)?;

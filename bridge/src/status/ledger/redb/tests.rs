@@ -121,6 +121,17 @@ fn a_ledger_of_somebody_else_is_refused() {
 }
 
 #[test]
+fn what_a_first_start_left_half_made_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("l.redb");
+    std::fs::write(dir.path().join("l.new"), [0; 4096]).unwrap();
+    assert_eq!(open(&path, 0).writer().boot_epoch, 1);
+    assert!(!dir.path().join("l.new").exists());
+    let nowhere = RedbLedger::open(&dir.path().join("no/l"), "op", "br", at(0)).err().unwrap();
+    assert!(matches!(nowhere, LedgerError::Open { .. }), "{nowhere}");
+}
+
+#[test]
 fn a_filter_gives_what_a_plain_one_would_page_by_page() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("l");

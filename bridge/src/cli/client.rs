@@ -123,7 +123,8 @@ impl Client {
     #[must_use]
     pub fn explain(&self, status: &Status) -> CliError {
         let details = status.get_error_details();
-        let ours = details.error_info().is_some_and(|info| info.domain == crate::grpc::fault::DOMAIN);
+        let ours =
+            details.error_info().is_some_and(|info| info.domain == crate::grpc::fault::DOMAIN);
         match status.code() {
             Code::Unimplemented => CliError::Refused(format!(
                 "what answers at {} is no p2p-bridge, or one of another version",

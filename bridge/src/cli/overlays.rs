@@ -120,7 +120,8 @@ fn swarms(swarms: &[v1::SwarmStatus]) -> Table {
     let headings =
         ["NAME", "TITLE", "SEEDERS", "LEECHERS", "SOURCES", "SERVED", "HELD", "OF", "ANNOUNCED"];
     let mut table = Table::new(headings, &[2, 3, 4, 5, 6, 7]);
-    let count = |count: Option<u32>| count.map_or_else(|| "?".to_owned(), |count| count.to_string());
+    let count =
+        |count: Option<u32>| count.map_or_else(|| "?".to_owned(), |count| count.to_string());
     for swarm in swarms {
         table.row([
             swarm.name.clone(),

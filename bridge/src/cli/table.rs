@@ -107,7 +107,10 @@ mod tests {
         assert_eq!(size((1 << 20) - 1), "1.00 MiB");
         assert_eq!(size(u64::MAX), "16.00 EiB");
         assert_eq!(exact(1 << 30), "1.00 GiB (1,073,741,824 bytes)");
-        assert_eq!((grouped(0), grouped(999), grouped(1000)), ("0".into(), "999".into(), "1,000".into()));
+        assert_eq!(
+            (grouped(0), grouped(999), grouped(1000)),
+            ("0".into(), "999".into(), "1,000".into())
+        );
     }
 
     #[test]

@@ -154,7 +154,8 @@ fn table(records: &[v1::UsageRecord], more: bool) -> String {
     if records.is_empty() {
         return "no usage is recorded there\n".to_owned();
     }
-    let headings = ["RECORD", "UNTIL", "KIND", "FROM → TO", "TITLE", "VERIFIED", "SERVED", "REJECTED"];
+    let headings =
+        ["RECORD", "UNTIL", "KIND", "FROM → TO", "TITLE", "VERIFIED", "SERVED", "REJECTED"];
     let mut table = Table::new(headings, &[5, 6, 7]);
     let (mut verified, mut served) = (0u128, 0u128);
     for record in records {
@@ -190,7 +191,8 @@ async fn export_to(
     format: Format,
     path: &Path,
 ) -> Result<(), CliError> {
-    let failed = |error: io::Error| CliError::File { path: path.into(), problem: error.to_string() };
+    let failed =
+        |error: io::Error| CliError::File { path: path.into(), problem: error.to_string() };
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
     let part = PathBuf::from(part);

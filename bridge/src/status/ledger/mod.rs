@@ -149,7 +149,7 @@ pub enum LedgerError {
     Io {
         /// The file.
         path: PathBuf,
-        /// `read` or `written`.
+        /// `read`, `written` or `opened again`.
         doing: &'static str,
         /// What came of it.
         problem: String,

@@ -119,7 +119,14 @@ impl RedbLedger {
         if let Some(open) = &*slot {
             return Ok(open.clone());
         }
-        let database = open_file(&self.path)?;
+        let database = open_file(&self.path).map_err(|error| match error {
+            // Who was reading when it failed has not let go yet.
+            LedgerError::InUse(path) => {
+                let problem = "it is still being read since it failed".to_owned();
+                LedgerError::Io { path, doing: "opened again", problem }
+            }
+            error => error,
+        })?;
         check_identity(&database, &self.path, &self.writer.operator, &self.writer.bridge)?;
         let database = Arc::new(database);
         *slot = Some(database.clone());
@@ -141,7 +148,7 @@ impl Ledger for RedbLedger {
         if tail.closed {
             return Err(LedgerError::Closed);
         }
-        // What a failed commit left behind is known only to the file.
+        // What a failed commit left behind is known only to the file: `write` looks there for the next number.
         let written =
             self.with("written", |database| write(database, &self.writer, first_seq, entry))?;
         tail.next_seq = match written {

@@ -134,7 +134,11 @@ impl Metainfo {
         let (files, length, pieces) = match (v1, v2) {
             (Some(v1), Some(v2)) => (v1.joined(v2)?, v1.length, v1.pieces),
             (Some(v1), None) => (v1.files, v1.length, v1.pieces),
-            (None, Some(v2)) => (v2.files, v2.length, Bytes::new()),
+            // libtorrent asks for the last piece of version 2 whole, as if padding followed the last file too.
+            (None, Some(v2)) => {
+                let whole = v2.length.checked_next_multiple_of(piece_length);
+                (v2.files, whole.unwrap_or(v2.length), Bytes::new())
+            }
             (None, None) => return Err(MetainfoError::Missing("pieces")),
         };
         if length == 0 {

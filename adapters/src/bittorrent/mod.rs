@@ -67,7 +67,9 @@ fn open(overlay: &OverlayId, config: &BtConfig, host: &Host) -> Result<Adapter, 
         tracker_server: None,
         tracker_client: Some(client),
         seeder: Some(seeder),
-        leecher: Some(BtLeecher::new(identity)),
+        // A peer id of its own: clients refuse a second connection from the same peer id, and a peer of an overlay
+        // that both gives and takes may meet both faces.
+        leecher: Some(BtLeecher::new(Arc::new(Identity::new(host)))),
     })
 }
 

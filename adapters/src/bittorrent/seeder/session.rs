@@ -46,6 +46,10 @@ pub(super) enum End {
     /// The content is no longer served in this form.
     #[error("the content is retired")]
     Retired,
+    /// The peer has everything: it wants nothing here, and may allow one connection from an address only, which the
+    /// leecher's face may need.
+    #[error("the peer has everything")]
+    Whole,
 }
 
 /// One peer that is served.
@@ -180,7 +184,7 @@ impl<'a> Session<'a> {
             let Some(message) = self.connection.next()? else { break };
             self.on_message(message)?;
         }
-        Ok(())
+        if self.told && self.held.is_full() { Err(End::Whole) } else { Ok(()) }
     }
 
     fn on_message(&mut self, message: Message) -> Result<(), End> {

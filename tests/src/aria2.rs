@@ -71,6 +71,8 @@ fn common(scene: &Scene, label: &str, port: u16, dir: &Path, limits: Limits) -> 
             "--no-netrc=true",
             "--bt-save-metadata=false",
         ])
+        .arg(format!("--log={}", scene.log(label).display()))
+        .arg("--log-level=info")
         .arg(format!("--max-upload-limit={}", limits.up))
         .arg(format!("--max-download-limit={}", limits.down))
         .arg(format!("--listen-port={port}"))

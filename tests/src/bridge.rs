@@ -95,7 +95,7 @@ impl Config {
             write!(text, "[[routes]]\nfrom = {from:?}\nto = {to:?}\nagreement = {agreement:?}\n")
                 .expect("text");
         }
-        text + &self.more
+        text + "[log]\nfilter = \"info,p2p_bridge=debug,p2pbridge_adapters=debug\"\n" + &self.more
     }
 
     /// Writes it into the scene.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 
 /// Bytes shown of the end of each log when a test fails.
-const TAIL: usize = 6_000;
+const TAIL: usize = 20_000;
 
 /// A directory of its own for one scenario. Dropped in a panic it prints the end of every log in it.
 #[derive(Debug)]

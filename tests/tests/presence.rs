@@ -43,7 +43,9 @@ async fn crosses(case: Case) {
     let bridge = Bridge::start(&scene, &config).await;
     let mut leecher = if case.leecher_first {
         let leecher = Peer::leech(case.b.1, &scene, &what, &dir, Limits::default()).await;
-        world.b.tracker.counts(&world.b.hash(), 0, 1, 20).await;
+        // With a magnet link aria2 does not know what it lacks, and is counted as a seeder.
+        let (seeders, leechers) = if case.magnet { (1, 0) } else { (0, 1) };
+        world.b.tracker.counts(&world.b.hash(), seeders, leechers, 20).await;
         bridge.bind(("a", &world.a.torrent.path), ("b", &world.b.torrent.path)).await;
         leecher
     } else {
@@ -93,6 +95,7 @@ crosses! {
     a_magnet_for_aria2: OpenHttp LibTorrent -> NpmHttp Aria2, Make::V1(20), magnet true, leecher first true;
     a_magnet_for_libtorrent: OpenHttp Aria2 -> NpmUdp LibTorrent, Make::V1(20), magnet true, leecher first false;
     a_hybrid_torrent_for_libtorrent: OpenHttp Aria2 -> NpmHttp LibTorrent, Make::Hybrid(20), magnet false, leecher first false;
+    libtorrent_with_a_magnet_is_there_first: OpenHttp Aria2 -> NpmHttp LibTorrent, Make::V1(20), magnet true, leecher first false;
     a_v2_torrent_for_libtorrent: OpenHttp Aria2 -> NpmHttp LibTorrent, Make::V2(20), magnet false, leecher first false;
     equal_pieces_under_another_name: OpenHttp Aria2 -> NpmHttp Aria2, Make::V1(18), magnet false, leecher first false;
 }

@@ -34,7 +34,6 @@ async fn killed_in_mid_transfer(leecher: Client, slow: Slow, times: usize) {
     let config = Config::a_to_b(&scene, &[world.a.tracker.url()], &[world.b.tracker.url()]);
     let mut bridge = Bridge::start(&scene, &config).await;
     bridge.bind(("a", &world.a.torrent.path), ("b", &world.b.torrent.path)).await;
-    let bindings = bridge.json(["names", "list", "--json"]).await;
     let dir = scene.dir("leech");
     let mut leecher = Peer::leech(leecher, &scene, &world.b.what(), &dir, down).await;
 
@@ -49,6 +48,7 @@ async fn killed_in_mid_transfer(leecher: Client, slow: Slow, times: usize) {
         .await;
         assert!(sum(&seen, "bytes_served") < SIZE, "round {round}: the transfer was over too soon");
         held = held.max(sum(&seen, "bytes_verified"));
+        let bindings = bridge.json(["names", "list", "--json"]).await;
         bridge.kill9().await;
         bridge = Bridge::start(&scene, &config).await;
 

@@ -21,10 +21,11 @@ enum Slow {
     Leecher,
 }
 
-async fn killed_in_mid_transfer(leecher: Client, slow: Slow, times: usize) {
+async fn killed_in_mid_transfer(leecher: Client, slow: Slow, times: u64) {
+    let size = SIZE * times;
     let scene = Scene::new();
     let source = scene.dir("source").join("film.bin");
-    fill(&source, SIZE, 31);
+    fill(&source, size, 31);
     let world = World::plain(&scene, &source).await;
     let up = if slow == Slow::Seeder { Limits::up(PER_SECOND) } else { Limits::default() };
     let down = if slow == Slow::Leecher { Limits::down(PER_SECOND) } else { Limits::default() };
@@ -46,7 +47,7 @@ async fn killed_in_mid_transfer(leecher: Client, slow: Slow, times: usize) {
             (sum(&records, "bytes_served") >= goal).then_some(records)
         })
         .await;
-        assert!(sum(&seen, "bytes_served") < SIZE, "round {round}: the transfer was over too soon");
+        assert!(sum(&seen, "bytes_served") < size, "round {round}: the transfer was over too soon");
         held = held.max(sum(&seen, "bytes_verified"));
         let bindings = bridge.json(["names", "list", "--json"]).await;
         bridge.kill9().await;
@@ -68,16 +69,16 @@ async fn killed_in_mid_transfer(leecher: Client, slow: Slow, times: usize) {
     let all = eventually("the ledger having the rest", 15, async || {
         let records = usage(&bridge).await;
         // What was counted after the last record before a kill was never acknowledged: at most the windows of two seconds each time.
-        let unsaid = times as u64 * 2 * (PER_SECOND + mib(1));
+        let unsaid = times * 2 * (PER_SECOND + mib(1));
         let served = sum(&records, "bytes_served");
-        (served > before && served + unsaid >= SIZE).then_some(records)
+        (served > before && served + unsaid >= size).then_some(records)
     })
     .await;
     let again = crossing(&bridge.json(["overlays", "--json"]).await, "a", "b")
         .get("fetched_bytes")
         .number();
     assert!(
-        again + held <= SIZE + mib(2),
+        again + held <= size + mib(2),
         "{again} bytes fetched after the restart, though {held} were held before it"
     );
     check_chains(&all);
@@ -85,7 +86,7 @@ async fn killed_in_mid_transfer(leecher: Client, slow: Slow, times: usize) {
         all.iter().map(|record| record_id(record).2).collect();
     assert!(epochs.len() >= 2, "each start has an epoch of its own: {epochs:?}");
     let verified = sum(&all, "bytes_verified");
-    assert!(verified <= SIZE, "{verified} bytes verified in records, of {SIZE}");
+    assert!(verified <= size, "{verified} bytes verified in records, of {size}");
 
     assert!(bridge.terminate(15).await.success());
 }

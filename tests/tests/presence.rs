@@ -8,13 +8,14 @@
 
 use p2pbridge_tests::{
     Bridge, Client, Config, Limits, Make, Peer, Scene, Side, TrackerKind, Trackers, What, World,
-    check_flow, check_overlays, eventually, fill, mib, sha256_file, tree,
+    check_flow, check_overlays, crossing, eventually, fill, mib, sha256_file, tree,
 };
 
 /// What differs between the cases.
 struct Case {
     a: (TrackerKind, Client),
     b: (TrackerKind, Client),
+    make_a: Make,
     make_b: Make,
     magnet: bool,
     /// The leecher is there, alone, before the bridge knows of anything.
@@ -28,7 +29,7 @@ async fn crosses(case: Case) {
     fill(&source, mib(24) + 4_321, 1);
     let world = World::new(
         &scene,
-        Side::new(&source, "film.bin", Make::V1(18), case.a.0),
+        Side::new(&source, "film.bin", case.make_a, case.a.0),
         Side::new(&source, "another name.bin", case.make_b, case.b.0),
     )
     .await;
@@ -66,13 +67,14 @@ async fn crosses(case: Case) {
 }
 
 macro_rules! crosses {
-    ($($name:ident: $from_tracker:ident $from:ident -> $to_tracker:ident $to:ident, $make:expr, magnet $magnet:expr, leecher first $first:expr;)+) => {$(
+    ($($name:ident: $from_tracker:ident $from:ident -> $to_tracker:ident $to:ident, $a:ident::$make_a:ident($power_a:literal) to $b:ident::$make_b:ident($power_b:literal), magnet $magnet:expr, leecher first $first:expr;)+) => {$(
         #[tokio::test]
         async fn $name() {
             crosses(Case {
                 a: (TrackerKind::$from_tracker, Client::$from),
                 b: (TrackerKind::$to_tracker, Client::$to),
-                make_b: $make,
+                make_a: Make::$make_a($power_a),
+                make_b: Make::$make_b($power_b),
                 magnet: $magnet,
                 leecher_first: $first,
             })
@@ -82,22 +84,26 @@ macro_rules! crosses {
 }
 
 crosses! {
-    http_aria2_to_http_aria2: OpenHttp Aria2 -> NpmHttp Aria2, Make::V1(20), magnet false, leecher first true;
-    http_aria2_to_udp_libtorrent: OpenHttp Aria2 -> NpmUdp LibTorrent, Make::V1(20), magnet false, leecher first false;
-    http_aria2_to_http_transmission: OpenHttp Aria2 -> NpmHttp Transmission, Make::V1(20), magnet false, leecher first true;
-    udp_aria2_to_http_libtorrent: OpenUdp Aria2 -> NpmHttp LibTorrent, Make::V1(20), magnet false, leecher first true;
-    http_libtorrent_to_http_libtorrent: OpenHttp LibTorrent -> NpmHttp LibTorrent, Make::V1(20), magnet false, leecher first false;
-    udp_libtorrent_to_udp_aria2: OpenUdp LibTorrent -> NpmUdp Aria2, Make::V1(20), magnet false, leecher first false;
-    udp_libtorrent_to_udp_transmission: OpenUdp LibTorrent -> NpmUdp Transmission, Make::V1(20), magnet false, leecher first true;
-    http_libtorrent_to_aquatic_aria2: OpenHttp LibTorrent -> AquaticUdp Aria2, Make::V1(20), magnet false, leecher first false;
-    http_aria2_to_aquatic_libtorrent: OpenHttp Aria2 -> AquaticUdp LibTorrent, Make::V1(20), magnet false, leecher first false;
-    npm_aria2_to_opentracker_libtorrent: NpmHttp Aria2 -> OpenUdp LibTorrent, Make::V1(20), magnet false, leecher first false;
-    a_magnet_for_aria2: OpenHttp LibTorrent -> NpmHttp Aria2, Make::V1(20), magnet true, leecher first true;
-    a_magnet_for_libtorrent: OpenHttp Aria2 -> NpmUdp LibTorrent, Make::V1(20), magnet true, leecher first false;
-    a_hybrid_torrent_for_libtorrent: OpenHttp Aria2 -> NpmHttp LibTorrent, Make::Hybrid(20), magnet false, leecher first false;
-    libtorrent_with_a_magnet_is_there_first: OpenHttp Aria2 -> NpmHttp LibTorrent, Make::V1(20), magnet true, leecher first false;
-    a_v2_torrent_for_libtorrent: OpenHttp Aria2 -> NpmHttp LibTorrent, Make::V2(20), magnet false, leecher first false;
-    equal_pieces_under_another_name: OpenHttp Aria2 -> NpmHttp Aria2, Make::V1(18), magnet false, leecher first false;
+    http_aria2_to_http_aria2: OpenHttp Aria2 -> NpmHttp Aria2, Make::V1(18) to Make::V1(20), magnet false, leecher first true;
+    http_aria2_to_udp_libtorrent: OpenHttp Aria2 -> NpmUdp LibTorrent, Make::V1(18) to Make::V1(20), magnet false, leecher first false;
+    http_aria2_to_http_transmission: OpenHttp Aria2 -> NpmHttp Transmission, Make::V1(18) to Make::V1(20), magnet false, leecher first true;
+    udp_aria2_to_http_libtorrent: OpenUdp Aria2 -> NpmHttp LibTorrent, Make::V1(18) to Make::V1(20), magnet false, leecher first true;
+    http_libtorrent_to_http_libtorrent: OpenHttp LibTorrent -> NpmHttp LibTorrent, Make::V1(18) to Make::V1(20), magnet false, leecher first false;
+    udp_libtorrent_to_udp_aria2: OpenUdp LibTorrent -> NpmUdp Aria2, Make::V1(18) to Make::V1(20), magnet false, leecher first false;
+    udp_libtorrent_to_udp_transmission: OpenUdp LibTorrent -> NpmUdp Transmission, Make::V1(18) to Make::V1(20), magnet false, leecher first true;
+    http_libtorrent_to_aquatic_aria2: OpenHttp LibTorrent -> AquaticUdp Aria2, Make::V1(18) to Make::V1(20), magnet false, leecher first false;
+    http_aria2_to_aquatic_libtorrent: OpenHttp Aria2 -> AquaticUdp LibTorrent, Make::V1(18) to Make::V1(20), magnet false, leecher first false;
+    npm_aria2_to_opentracker_libtorrent: NpmHttp Aria2 -> OpenUdp LibTorrent, Make::V1(18) to Make::V1(20), magnet false, leecher first false;
+    a_magnet_for_aria2: OpenHttp LibTorrent -> NpmHttp Aria2, Make::V1(18) to Make::V1(20), magnet true, leecher first true;
+    a_magnet_for_libtorrent: OpenHttp Aria2 -> NpmUdp LibTorrent, Make::V1(18) to Make::V1(20), magnet true, leecher first false;
+    a_hybrid_torrent_for_libtorrent: OpenHttp Aria2 -> NpmHttp LibTorrent, Make::V1(18) to Make::Hybrid(20), magnet false, leecher first false;
+    libtorrent_with_a_magnet_is_there_first: OpenHttp Aria2 -> NpmHttp LibTorrent, Make::V1(18) to Make::V1(20), magnet true, leecher first false;
+    a_v2_torrent_for_libtorrent: OpenHttp Aria2 -> NpmHttp LibTorrent, Make::V1(18) to Make::V2(20), magnet false, leecher first false;
+    out_of_a_v2_torrent: OpenHttp LibTorrent -> NpmHttp Aria2, Make::V2(18) to Make::V1(20), magnet false, leecher first false;
+    out_of_a_hybrid_torrent: OpenUdp LibTorrent -> NpmHttp Aria2, Make::Hybrid(19) to Make::V1(20), magnet false, leecher first false;
+    out_of_a_hybrid_into_a_v2_torrent: NpmHttp LibTorrent -> NpmUdp LibTorrent, Make::Hybrid(18) to Make::V2(20), magnet false, leecher first true;
+    http_transmission_to_http_aria2: OpenHttp Transmission -> NpmHttp Aria2, Make::V1(18) to Make::V1(20), magnet false, leecher first false;
+    equal_pieces_under_another_name: OpenHttp Aria2 -> NpmHttp Aria2, Make::V1(18) to Make::V1(18), magnet false, leecher first false;
 }
 
 /// Files of odd sizes in nested folders, without padding, so that pieces run across their borders; one file is empty.
@@ -279,4 +285,44 @@ async fn nothing_crosses_without_a_route() {
     assert_eq!((swarm.seeders, swarm.leechers), (0, 0));
     assert_eq!(bridge.must(["usage", "export", "--format", "jsonl"]).await, "");
     bridge.program.assert_runs();
+}
+
+/// While it crosses, `overlays` shows the source, the peer that is served, and bytes that grow.
+#[tokio::test]
+async fn overlays_show_it_live() {
+    let scene = Scene::new();
+    let source = scene.dir("source").join("film.bin");
+    let size = mib(10);
+    fill(&source, size, 4);
+    let world = World::plain(&scene, &source).await;
+    let slow = Limits::up(mib(2));
+    let _seeder =
+        Peer::seed(Client::LibTorrent, &scene, &world.a.what(), &scene.dir("source"), slow).await;
+    world.a.has_seeder().await;
+    let config = Config::a_to_b(&scene, &[world.a.tracker.url()], &[world.b.tracker.url()]);
+    let bridge = Bridge::start(&scene, &config).await;
+    bridge.bind(("a", &world.a.torrent.path), ("b", &world.b.torrent.path)).await;
+    let dir = scene.dir("leech");
+    let mut leecher =
+        Peer::leech(Client::LibTorrent, &scene, &world.b.what(), &dir, Limits::default()).await;
+    let mut seen = 0;
+    for _ in 0..3 {
+        seen = eventually("more bytes that have crossed", 15, async || {
+            let all = bridge.json(["overlays", "--json"]).await;
+            let crossing = crossing(&all, "a", "b");
+            let served = crossing.get("served_bytes").number();
+            let swarm = |id: &str| all.get("overlays").find("id", id)?.get("swarms").items().pop();
+            let both = swarm("a")?.get("sources").number() == 1
+                && swarm("b")?.get("served_peers").number() >= 1;
+            (both && served > seen && served < size).then_some(served)
+        })
+        .await;
+    }
+    let text = bridge.must(["overlays"]).await;
+    for word in ["a", "b", &world.a.tracker.url(), &world.b.tracker.url(), "film.bin"] {
+        assert!(text.contains(word), "{word} in {text}");
+    }
+    leecher.finished(40).await;
+    assert_eq!(sha256_file(&dir.join("b.bin")), sha256_file(&source));
+    check_flow(&bridge, world.a.flow(), world.b.flow(), size, "demo-1").await;
 }

@@ -81,7 +81,7 @@ def read_commands(commands):
 def main():
     commands = queue.Queue()
     threading.Thread(target=read_commands, args=(commands,), daemon=True).start()
-    handle, told = None, False
+    handle, told, whole = None, False, False
     while True:
         if session.wait_for_alert(20):
             for alert in session.pop_alerts():
@@ -94,10 +94,11 @@ def main():
                     say("metadata")
                 elif isinstance(alert, lt.torrent_finished_alert):
                     # Everything is on disk before it is said.
+                    whole = True
                     handle.flush_cache()
-                elif isinstance(alert, lt.cache_flushed_alert):
-                    if handle.status().is_seeding:
-                        say("finished")
+                elif isinstance(alert, lt.cache_flushed_alert) and whole:
+                    whole = False
+                    say("finished")
         while not commands.empty():
             command = commands.get()
             if command is None:

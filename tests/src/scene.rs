@@ -10,7 +10,7 @@ use tempfile::TempDir;
 /// Bytes shown of the end of each log when a test fails.
 const TAIL: usize = 20_000;
 
-/// A directory of its own for one scenario. Dropped in a panic it prints the end of every log in it.
+/// A directory of its own for one scenario. Dropped in a panic, or with `SHOW_LOGS` set, it prints the end of every log in it.
 #[derive(Debug)]
 pub struct Scene {
     dir: TempDir,
@@ -80,7 +80,7 @@ impl Default for Scene {
 
 impl Drop for Scene {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() || std::env::var_os("SHOW_LOGS").is_some() {
             self.show_logs();
         }
     }

@@ -228,9 +228,9 @@ impl App {
             tasks.wait().await;
             stops.recorder.cancel();
             recorder.join().await;
-            match tokio::task::spawn_blocking(move || ledger.close()).await {
-                Ok(Err(error)) => tracing::error!(%error, "the ledger could not be closed"),
-                Ok(Ok(())) | Err(_) => {}
+            let closed = tokio::task::spawn_blocking(move || ledger.close()).await;
+            if let Ok(Err(error)) = closed {
+                tracing::error!(%error, "the ledger could not be closed");
             }
         };
         timeout(deadline, drain).await.is_ok()

@@ -44,6 +44,7 @@ impl LibTorrent {
     pub async fn start(scene: &Scene) -> Self {
         let port = free_port();
         let mut program = Launch::new("libtorrent", "/usr/bin/python3")
+            .args(["-X", "faulthandler"])
             .arg(script("lt.py"))
             .arg(port.to_string())
             .talk()

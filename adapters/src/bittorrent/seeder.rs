@@ -103,7 +103,8 @@ impl BtSeeder {
                 }
             }
         }
-        let endpoints = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let endpoints =
+            listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let (invitations, invited) = mpsc::channel(MAX_INVITATIONS);
         Ok(Arc::new(Self {
             overlay: overlay.clone(),

@@ -108,7 +108,7 @@ impl<W: Write> Exporter<W> {
     }
 }
 
-/// The columns, in the order of [`Row`]'s fields.
+/// The columns, in the order of `Row`'s fields.
 pub const COLUMNS: [&str; 27] = [
     "operator",
     "bridge",

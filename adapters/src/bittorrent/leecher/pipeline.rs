@@ -257,7 +257,10 @@ fn block(piece: u64, begin: u64, length: u64) -> Block {
 mod tests {
     use super::*;
 
-    fn fetch(pipeline: &mut Pipeline, range: Range<u64>) -> oneshot::Receiver<Result<Bytes, SourceError>> {
+    fn fetch(
+        pipeline: &mut Pipeline,
+        range: Range<u64>,
+    ) -> oneshot::Receiver<Result<Bytes, SourceError>> {
         let (reply, answer) = oneshot::channel();
         pipeline.add(range, reply);
         answer

@@ -68,7 +68,11 @@ impl Session {
     }
 
     /// Works until the peer or the handle is gone.
-    pub(super) async fn run(mut self, mut asked: mpsc::Receiver<Question>, stop: CancellationToken) {
+    pub(super) async fn run(
+        mut self,
+        mut asked: mpsc::Receiver<Question>,
+        stop: CancellationToken,
+    ) {
         let end = match self.work(&mut asked, &stop).await {
             Ok(()) => SourceError::Closed("the bridge has closed it".into()),
             Err(end) => end,
@@ -176,8 +180,7 @@ impl Session {
         if piece >= chunks(&self.what) {
             return Err(SourceError::Protocol(format!("it tells of piece {piece}, which is none")));
         }
-        let gained =
-            self.shared.held.write().unwrap_or_else(PoisonError::into_inner).set(piece);
+        let gained = self.shared.held.write().unwrap_or_else(PoisonError::into_inner).set(piece);
         if gained {
             self.told();
         }

@@ -44,7 +44,11 @@ struct Entry {
 enum Stage {
     Greeting,
     /// It has greeted for this torrent.
-    Joined { hash: [u8; 20], wants: bool, whole: bool },
+    Joined {
+        hash: [u8; 20],
+        wants: bool,
+        whole: bool,
+    },
 }
 
 /// A place in the table; given back when dropped.

@@ -191,16 +191,8 @@ impl<'a> Session<'a> {
         match message {
             Message::Interested => self.want(true),
             Message::NotInterested => self.want(false),
-            Message::Request(block) => {
-                if self.choked || !self.upload.ask(block) {
-                    self.refuse(block)?;
-                }
-            }
-            Message::Cancel(block) => {
-                if self.upload.cancel(&block) && self.fast {
-                    self.connection.send(&Message::Reject(block));
-                }
-            }
+            Message::Request(block) => self.on_request(block)?,
+            Message::Cancel(block) => self.on_cancel(block),
             Message::Bitfield(bits) => {
                 self.hold(Bits::from_bytes(&bits, self.held.len()).ok_or(End::WrongPieces)?);
             }
@@ -213,6 +205,16 @@ impl<'a> Session<'a> {
             _ => {}
         }
         Ok(())
+    }
+
+    fn on_request(&mut self, block: Block) -> Result<(), End> {
+        if self.choked || !self.upload.ask(block) { self.refuse(block) } else { Ok(()) }
+    }
+
+    fn on_cancel(&mut self, block: Block) {
+        if self.upload.cancel(&block) && self.fast {
+            self.connection.send(&Message::Reject(block));
+        }
     }
 
     fn want(&mut self, wants: bool) {

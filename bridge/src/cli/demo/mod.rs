@@ -96,7 +96,8 @@ async fn show(
     let wanter = DemoPeer::build("wanter", &tracker_b.url)?;
 
     say("The bridge: one more peer to both trackers; a route from a to b; the two names bound.");
-    let app = App::start(Config::parse(&bridge_config(folder, &tracker_a.url, &tracker_b.url))?).await?;
+    let app =
+        App::start(Config::parse(&bridge_config(folder, &tracker_a.url, &tracker_b.url))?).await?;
     bind(&app, &torrent_a, &torrent_b).await?;
 
     let target = folder.join("downloaded");
@@ -208,7 +209,8 @@ async fn torrent(
     tracker: &str,
     overlay: &str,
 ) -> Result<(PathBuf, Arc<Description>), Failure> {
-    let (from, title, trackers) = (path.to_owned(), title.to_owned(), vec![vec![tracker.to_owned()]]);
+    let (from, title, trackers) =
+        (path.to_owned(), title.to_owned(), vec![vec![tracker.to_owned()]]);
     let bytes = tokio::task::spawn_blocking(move || {
         create::create_v1(&from, Some(&title), piece, &trackers)
     });

@@ -16,9 +16,7 @@ use futures::stream::{FuturesOrdered, StreamExt as _};
 use indicatif::ProgressBar;
 use p2pbridge_adapters::{
     Adapter, Attendance, Availability, ContentReader, Description, Host, Library, ReadError,
-    SourceSession, TrackerServer,
-    bittorrent::tracker_server::BtTrackerServer,
-    registry,
+    SourceSession, TrackerServer, bittorrent::tracker_server::BtTrackerServer, registry,
 };
 use p2pbridge_proto::{Announce, Bits, Name, OverlayId, Peer, PeerEvent, Reply, Request};
 use tokio::time::{Instant, sleep, timeout};
@@ -154,7 +152,9 @@ impl DemoPeer {
                 if next == chunks {
                     return Ok(());
                 }
-                timeout(patience, changes.changed()).await.map_err(|_| "nothing comes any more")??;
+                timeout(patience, changes.changed())
+                    .await
+                    .map_err(|_| "nothing comes any more")??;
                 continue;
             }
             let fetched = tokio::select! {
@@ -242,7 +242,8 @@ impl ContentReader for HeldFile {
             file.read_exact_at(&mut bytes, range.start).map(|()| Bytes::from(bytes))
         };
         let failed = |error: String| ReadError::Failed(error);
-        let done = tokio::task::spawn_blocking(read).await.map_err(|error| failed(error.to_string()))?;
+        let done =
+            tokio::task::spawn_blocking(read).await.map_err(|error| failed(error.to_string()))?;
         done.map_err(|error| failed(error.to_string()))
     }
 

@@ -29,11 +29,7 @@ pub(super) struct Report<'a> {
 impl Report<'_> {
     /// Prints it, for people or for programs.
     pub(super) fn print(&self, json: bool) -> Result<(), super::Failure> {
-        if json {
-            self.print_json()
-        } else {
-            self.print_text()
-        }
+        if json { self.print_json() } else { self.print_text() }
     }
 
     fn bytes_per_second(&self) -> u64 {
@@ -56,17 +52,41 @@ impl Report<'_> {
         println!("  name in a   {}  pieces of {}", main_name(self.a), human(self.a.unit));
         println!("  name in b   {}  pieces of {}", main_name(self.b), human(self.b.unit));
         println!("  binding     {evidence}: all bytes matched the hashes of both names");
-        println!("  throughput  {}/s ({:.2} s)", human(self.bytes_per_second()), self.took.as_secs_f64());
+        println!(
+            "  throughput  {}/s ({:.2} s)",
+            human(self.bytes_per_second()),
+            self.took.as_secs_f64()
+        );
         println!();
         let byte = self.length / 2;
         println!("The way of byte {byte}");
-        println!("  peer {} in a       piece {} of a, byte {} in it", self.holder, byte / self.a.unit, byte % self.a.unit);
-        println!("  → bridge                      verified by the hash of piece {} of a", byte / self.a.unit);
-        println!("  → spool                       verified by the hash of piece {} of b, kept", byte / self.b.unit);
-        println!("  → {} in b          announced as piece {} of b, byte {} in it", self.bridge, byte / self.b.unit, byte % self.b.unit);
+        println!(
+            "  peer {} in a       piece {} of a, byte {} in it",
+            self.holder,
+            byte / self.a.unit,
+            byte % self.a.unit
+        );
+        println!(
+            "  → bridge                      verified by the hash of piece {} of a",
+            byte / self.a.unit
+        );
+        println!(
+            "  → spool                       verified by the hash of piece {} of b, kept",
+            byte / self.b.unit
+        );
+        println!(
+            "  → {} in b          announced as piece {} of b, byte {} in it",
+            self.bridge,
+            byte / self.b.unit,
+            byte % self.b.unit
+        );
         println!("  → peer in b                   verified once more, written");
         println!();
-        println!("Usage: {} crossed from a to b, verified, in {} records", size(self.verified()), self.usage.len());
+        println!(
+            "Usage: {} crossed from a to b, verified, in {} records",
+            size(self.verified()),
+            self.usage.len()
+        );
         let mut out = Exporter::new(Format::Jsonl, io::stdout().lock())?;
         for record in &self.usage {
             out.write(record)?;
@@ -82,9 +102,8 @@ impl Report<'_> {
             out.write(record)?;
         }
         out.finish()?;
-        let usage: Vec<serde_json::Value> = serde_json::Deserializer::from_slice(&lines)
-            .into_iter()
-            .collect::<Result<_, _>>()?;
+        let usage: Vec<serde_json::Value> =
+            serde_json::Deserializer::from_slice(&lines).into_iter().collect::<Result<_, _>>()?;
         let report = serde_json::json!({
             "file": self.file,
             "size": self.length,

@@ -345,7 +345,7 @@ impl Driver {
     fn prove(&mut self) {
         let full: Vec<usize> = (0..self.names.len())
             .filter(|name| {
-                self.names[*name].matched.is_full() && self.names[*name].matched.len() > 0
+                self.names[*name].matched.is_full() && !self.names[*name].matched.is_empty()
             })
             .collect();
         if full.len() < 2 {
@@ -360,9 +360,8 @@ impl Driver {
             tracing::info!(name = %main, "every byte has matched: the binding is verified");
             self.jobs.spawn(async move {
                 let raise = move || table.raise(&main, Evidence::Verified).map(|_| ());
-                match tokio::task::spawn_blocking(raise).await {
-                    Ok(Err(error)) => tracing::warn!(%error, "the evidence could not be raised"),
-                    Ok(Ok(())) | Err(_) => {}
+                if let Ok(Err(error)) = tokio::task::spawn_blocking(raise).await {
+                    tracing::warn!(%error, "the evidence could not be raised");
                 }
                 Done::Recorded
             });

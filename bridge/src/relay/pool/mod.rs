@@ -10,7 +10,7 @@ mod reader;
 mod sources;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering},
@@ -151,8 +151,8 @@ impl Pool {
         let grid = Grid::new(&layouts, LONGEST_BLOCK);
         let mut spooled = HashMap::new();
         for block in grid.blocks() {
-            if !spooled.contains_key(&block.content) {
-                spooled.insert(block.content, common.spool.content(block.content)?);
+            if let Entry::Vacant(place) = spooled.entry(block.content) {
+                place.insert(common.spool.content(block.content)?);
             }
         }
         let consumers = consumers

@@ -41,8 +41,11 @@ fn message() -> impl Strategy<Value = Message> {
         block().prop_map(Message::Request),
         block().prop_map(Message::Cancel),
         block().prop_map(Message::Reject),
-        (any::<u32>(), any::<u32>(), bytes(300))
-            .prop_map(|(piece, begin, data)| Message::Piece { piece, begin, data }),
+        (any::<u32>(), any::<u32>(), bytes(300)).prop_map(|(piece, begin, data)| Message::Piece {
+            piece,
+            begin,
+            data
+        }),
         (any::<u8>(), bytes(300)).prop_map(|(id, payload)| Message::Extended { id, payload }),
         hash_range().prop_map(Message::HashRequest),
         hash_range().prop_map(Message::HashReject),

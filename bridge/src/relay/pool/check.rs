@@ -108,7 +108,7 @@ impl Driver {
                 let spooled = shared.spooled.get(&block.content);
                 if spooled.and_then(|held| held.origin(block.offset, block.length.into())).is_none()
                 {
-                    self.blocks[number] = State::Missing;
+                    self.give_up(number);
                 }
             }
         }
@@ -227,7 +227,10 @@ impl Driver {
     pub(super) fn checked(&mut self, checked: Checked) {
         let Checked { name, chunk, outcome } = checked;
         self.names[name].checking.remove(&chunk);
+        let stale = self.stale.remove(&(name, chunk));
         match outcome {
+            // The bytes that failed have been given up meanwhile: nobody who sent others is to blame.
+            Outcome::Bad if stale => self.check_if_complete(name, chunk),
             Outcome::Good { fresh, store_error } => {
                 self.names[name].checked.set(chunk);
                 self.names[name].matched.set(chunk);
@@ -474,8 +477,20 @@ impl Driver {
                     meter.rejected(length);
                 }
                 self.forget_memory(length);
-                self.blocks[*number] = State::Missing;
+                self.give_up(*number);
             }
+        }
+    }
+
+    /// A block's bytes are no longer had; checks of them that run say nothing of what comes instead.
+    fn give_up(&mut self, number: usize) {
+        self.blocks[number] = State::Missing;
+        let shared = self.shared.clone();
+        let block = &shared.grid.blocks()[number];
+        for (name, known) in shared.names.iter().enumerate() {
+            let checking = &self.names[name].checking;
+            let run = known.places.chunks(block).filter(|chunk| checking.contains(chunk));
+            self.stale.extend(run.map(|chunk| (name, chunk)));
         }
     }
 
@@ -487,7 +502,7 @@ impl Driver {
                 continue;
             }
             let block = &shared.grid.blocks()[number];
-            self.blocks[number] = State::Missing;
+            self.give_up(number);
             shared.came_from[number].store(0, Ordering::Relaxed);
             if let Some(held) = shared.spooled.get(&block.content)
                 && let Err(error) = held.discard(block.offset)

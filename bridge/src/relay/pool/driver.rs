@@ -89,6 +89,8 @@ pub(super) struct Driver {
     pub(super) urgent: Vec<(usize, usize)>,
     /// Source chunks that must come from one source alone, so that a liar is known.
     pub(super) solo: HashSet<(usize, u32)>,
+    /// Checks whose bytes were given up while they ran: a bad outcome says nothing of the blocks that are here now.
+    pub(super) stale: HashSet<(usize, u32)>,
     /// Whether the spool takes nothing at the moment, and until when it is left alone.
     pub(super) spool_rests: Option<Instant>,
     /// The first chunk of each consumer that is not published: all before it are.
@@ -120,6 +122,7 @@ impl Driver {
             urgent: Vec::new(),
             first_open: vec![0; shared.consumers.len()],
             solo: HashSet::new(),
+            stale: HashSet::new(),
             spool_rests: None,
             wake_at: Instant::now(),
             in_memory: 0,

@@ -26,6 +26,8 @@ use crate::{Attendance, ContentReader};
 
 /// A peer that has not told what it holds after so long counts as holding nothing.
 const TELLING: Duration = Duration::from_secs(2);
+/// The last chunk but one is announced together with the last, but waits for it no longer than this.
+const LAST_PAIR: Duration = Duration::from_secs(5);
 /// Bytes read from the socket at a time: requests are small.
 const READ_SIZE: usize = 16 * 1024;
 /// The number under which metadata messages are taken (BEP 10).
@@ -64,6 +66,8 @@ pub(super) struct Session<'a> {
     upload: Upload,
     /// How much of the availability was announced.
     seen: usize,
+    /// Since when the last chunk but one waits to be announced.
+    kept_back: Option<Instant>,
     added: watch::Receiver<usize>,
     /// What the peer holds.
     held: Bits,
@@ -86,7 +90,15 @@ impl<'a> Session<'a> {
         choker: &Arc<Choker>,
     ) -> Self {
         let added = reader.availability().watch();
-        let (bits, seen) = reader.availability().snapshot();
+        let (mut bits, mut seen) = reader.availability().snapshot();
+        let mut kept_back = None;
+        if is_last_but_one(seen, bits.len())
+            && let Some(last) = reader.availability().since(seen - 1).first()
+        {
+            seen -= 1;
+            bits.clear(*last);
+            kept_back = Some(Instant::now());
+        }
         let mut session = Self {
             connection: Connection::new(stream, Limits::new(bits.len(), 0), READ_SIZE),
             peer,
@@ -97,6 +109,7 @@ impl<'a> Session<'a> {
             upload: Upload::new(reader.clone()),
             reader,
             seen,
+            kept_back,
             added,
             held: Bits::none(bits.len()),
             told: false,
@@ -110,12 +123,9 @@ impl<'a> Session<'a> {
     }
 
     fn introduce(&mut self, bits: &Bits, features: Features) {
-        if features.fast && bits.is_full() {
-            self.connection.send(&Message::HaveAll);
-        } else if features.fast && bits.is_empty() {
-            self.connection.send(&Message::HaveNone);
-        } else if !bits.is_empty() {
-            self.connection.send(&Message::Bitfield(Bytes::copy_from_slice(bits.as_bytes())));
+        // A lone chunk is told of when it is there, as the first thing: see `announce` for why not by a HAVE.
+        if bits.len() != 1 || bits.is_full() {
+            self.tell_all(bits);
         }
         if features.extended {
             let handshake = ExtendedHandshake {
@@ -127,6 +137,16 @@ impl<'a> Session<'a> {
                 yourip: Some(self.peer.ip()),
             };
             self.connection.send(&Message::Extended { id: 0, payload: handshake.encode() });
+        }
+    }
+
+    fn tell_all(&mut self, bits: &Bits) {
+        if self.fast && bits.is_full() {
+            self.connection.send(&Message::HaveAll);
+        } else if self.fast && bits.is_empty() {
+            self.connection.send(&Message::HaveNone);
+        } else if !bits.is_empty() {
+            self.connection.send(&Message::Bitfield(Bytes::copy_from_slice(bits.as_bytes())));
         }
     }
 
@@ -170,6 +190,9 @@ impl<'a> Session<'a> {
                 }
                 now = tick.tick() => {
                     self.connection.look_at(now)?;
+                    if self.kept_back.is_some_and(|since| now.saturating_duration_since(since) >= LAST_PAIR) {
+                        self.announce();
+                    }
                     if !self.told && now.saturating_duration_since(self.since) >= TELLING {
                         self.hold(Bits::none(self.held.len()));
                     }
@@ -267,9 +290,22 @@ impl<'a> Session<'a> {
     }
 
     /// Announces the chunks that have become available.
+    ///
+    /// libtorrent (2.0.8, for one) closes the connection when a HAVE makes a seed of a peer that it is not interested
+    /// in: as happens to one who took every chunk as soon as it was announced, when the last one comes. So the last two
+    /// go out together: by the first of them it becomes interested.
     fn announce(&mut self) {
-        let added = self.reader.availability().since(self.seen);
+        let mut added = self.reader.availability().since(self.seen);
+        let keep = is_last_but_one(self.seen + added.len(), self.held.len());
+        if keep && self.kept_back.is_none_or(|since| since.elapsed() < LAST_PAIR) {
+            added.pop();
+            self.kept_back.get_or_insert_with(Instant::now);
+        }
         self.seen += added.len();
+        if self.held.len() == 1 && !added.is_empty() {
+            self.tell_all(&Bits::all(1));
+            return;
+        }
         for chunk in added {
             if !self.held.has(chunk) {
                 self.connection.send(&Message::Have(chunk));
@@ -323,4 +359,9 @@ impl<'a> Session<'a> {
         let native = &self.reader.description().native;
         native.downcast_ref::<Metainfo>().map(|metainfo| &metainfo.info_bytes)
     }
+}
+
+/// Whether so many announced chunks are all but one; not so when that leaves none.
+fn is_last_but_one(seen: usize, chunks: u32) -> bool {
+    seen > 0 && seen.checked_add(1) == usize::try_from(chunks).ok()
 }

@@ -19,7 +19,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc,
-    time::{MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval_at, sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
@@ -215,7 +215,7 @@ impl BtSeeder {
         stop: CancellationToken,
         tasks: TaskTracker,
     ) {
-        let mut rotation = interval(ROTATION);
+        let mut rotation = interval_at(Instant::now() + ROTATION, ROTATION);
         rotation.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut dialer = Dialer::new(self.clone(), library, stop.clone(), tasks);
         loop {

@@ -212,7 +212,7 @@ impl App {
     /// Leaves the house in order: no more calls, farewells to the trackers, sessions ended, the ledger written. Ends at
     /// the deadline whatever still hangs, and gives whether all was done by then.
     pub async fn stop(self) -> bool {
-        let Self { stops, grpc_task, relay_task, tasks, recorder, ledger, deadline, .. } = self;
+        let Self { stops, grpc_task, relay_task, tasks, recorder, deadline, .. } = self;
         let drain = async move {
             stops.grpc.cancel();
             stops.relay.cancel();
@@ -227,11 +227,8 @@ impl App {
             tasks.close();
             tasks.wait().await;
             stops.recorder.cancel();
+            // It writes the rest, and closes the ledger when nothing was lost.
             recorder.join().await;
-            let closed = tokio::task::spawn_blocking(move || ledger.close()).await;
-            if let Ok(Err(error)) = closed {
-                tracing::error!(%error, "the ledger could not be closed");
-            }
         };
         timeout(deadline, drain).await.is_ok()
     }

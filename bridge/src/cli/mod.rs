@@ -16,6 +16,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
+use p2pbridge_adapters::registry;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, DEFAULT, LogConfig, LogFormat};
@@ -51,9 +52,9 @@ enum Command {
     CheckConfig {
         /// The file; the one of --config when it is left out.
         file: Option<PathBuf>,
-        /// Prints the default configuration, commented, instead.
-        #[arg(long)]
-        print_default: bool,
+        /// Prints the default configuration, commented, instead; with a protocol, the keys of its overlays.
+        #[arg(long, value_name = "PROTOCOL", num_args = 0..=1, default_missing_value = "")]
+        print_default: Option<String>,
     },
     /// Binds names, and asks the name table.
     Names(names::NamesArgs),
@@ -95,10 +96,7 @@ async fn run(cli: Cli) -> ExitCode {
     };
     match command {
         Command::Serve => serve(config.as_deref()).await,
-        Command::CheckConfig { print_default: true, .. } => {
-            print!("{DEFAULT}");
-            ExitCode::SUCCESS
-        }
+        Command::CheckConfig { print_default: Some(protocol), .. } => print_default(&protocol),
         Command::CheckConfig { file, .. } => check_config(file.or(config).as_deref()),
         Command::Names(args) => asked(names::run(args, &endpoint, json).await),
         Command::Overlays(args) => asked(overlays::run(args, &endpoint, json).await),
@@ -126,6 +124,22 @@ fn check_config(file: Option<&Path>) -> ExitCode {
         }
         Err(problem) => refuse(&problem),
     }
+}
+
+fn print_default(protocol: &str) -> ExitCode {
+    let text = match registry::protocol(protocol) {
+        _ if protocol.is_empty() => DEFAULT,
+        Some(descriptor) => descriptor.example,
+        None => {
+            let known: Vec<_> = registry::PROTOCOLS.iter().map(|known| known.protocol).collect();
+            return refuse(&format!(
+                "no protocol is called `{protocol}`; known: {}",
+                known.join(", ")
+            ));
+        }
+    };
+    print!("{text}");
+    ExitCode::SUCCESS
 }
 
 /// Where the daemon is: as said, or as its configuration file says, or where it is by default.

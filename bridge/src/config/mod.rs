@@ -304,6 +304,20 @@ impl Config {
                 )));
             }
         }
+        for (field, value, least) in [
+            ("relay.read_ahead", form.relay.read_ahead, 1 << 20),
+            ("relay.memory_cache", form.relay.memory_cache, 1 << 20),
+            ("relay.in_memory", form.relay.in_memory, 1 << 20),
+            ("relay.per_source", form.relay.per_source, 256 << 10),
+            ("spool.max_size", form.spool.max_size, 64 << 20),
+        ] {
+            if value.0 < least {
+                let least = ByteSize(least);
+                return Err(ConfigError::Meaning(format!(
+                    "{field} is {value}: expected {least} at least"
+                )));
+            }
+        }
         let routes = checked_routes(text, form.routes, &overlays)?;
         Ok(Self {
             data_dir: form.data_dir,
@@ -411,6 +425,8 @@ mod tests {
         let unknown = refusal("[grpc]\nlisten = \"127.0.0.1:1\"\nlissen = 3\n");
         assert!(unknown.contains("line 3") && unknown.contains("^^^^^^"), "{unknown}");
         assert!(unknown.contains("expected `listen`"), "{unknown}");
+        let small = refusal("[relay]\nper_source = 0\n");
+        assert_eq!(small, "relay.per_source is 0 B: expected 256.00 KiB at least");
         let size = refusal("[spool]\nmax_size = \"10 GB of\"\n");
         assert!(size.contains("line 2") && size.contains("KiB"), "{size}");
         let seconds = refusal("[usage]\nflush_seconds = 301\n");

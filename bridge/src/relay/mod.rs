@@ -8,7 +8,7 @@ mod spool;
 mod swarm;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicU64},
     time::Duration,
@@ -242,12 +242,17 @@ impl Relay {
         }
     }
 
-    /// Bytes of a binding's contents that the spool holds.
+    /// Bytes of a binding that the spool can give.
     fn held(&self, binding: &Binding) -> u64 {
-        let contents: HashSet<ContentId> =
-            binding.layout.extents().iter().map(|e| e.content).collect();
-        let held = contents.into_iter().filter_map(|id| self.common.spool.content(id).ok());
-        held.map(|content| content.held()).sum()
+        let extents = binding.layout.extents();
+        let shown: u64 = extents.iter().map(|extent| extent.length).sum();
+        let held = extents.iter().filter_map(|extent| {
+            let content = self.common.spool.content(extent.content).ok()?;
+            Some(content.held().min(extent.length))
+        });
+        let held = held.sum();
+        // Padding need not be held.
+        if held == shown { binding.layout.length() } else { held }
     }
 
     /// Brings swarms and pools in line with the name table.
@@ -401,7 +406,10 @@ impl Relay {
                     unit = description.unit,
                     "a name whose chunks are longer than {LONGEST_CHUNK} bytes is not relayed"
                 ),
-                Ok(description) => names.push(PoolName::new(binding.clone(), description)),
+                Ok(description) => {
+                    self.common.alarms.clear(&format!("description {}", binding.name()));
+                    names.push(PoolName::new(binding.clone(), description));
+                }
                 Err(error) => {
                     tracing::error!(name = %binding.name(), %error, "a name's description is lost: bind it again");
                     self.common.alarms.raise(

@@ -87,8 +87,8 @@ pub enum StoreError {
     NotAStore(PathBuf),
     /// The directory was written by another version, or another engine.
     #[error(
-        "{} holds a name table of the format `{found}`, and this version reads `{expected}`: export it with the version \
-         that wrote it, and import it into a new directory", .dir.display()
+        "{} holds a name table of the format `{found}`, and this version reads `{expected}`: use the version \
+         that wrote it, or move the directory away and bind the names again", .dir.display()
     )]
     Format {
         /// The directory.
@@ -109,7 +109,7 @@ pub enum StoreError {
     Full(PathBuf),
     /// Its files cannot be understood.
     #[error(
-        "the name table in {} cannot be opened ({why}): move the directory away, and restore it from an export",
+        "the name table in {} cannot be opened ({why}): move the directory away, then put a copy of it back or bind the names again",
         .dir.display()
     )]
     Unreadable {

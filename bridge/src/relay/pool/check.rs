@@ -31,6 +31,8 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 pub(super) struct Checked {
     name: usize,
     chunk: u32,
+    /// Bytes that were to be stored.
+    storing: u64,
     outcome: Outcome,
 }
 
@@ -56,6 +58,15 @@ enum Piece {
     Cached(Bytes),
     /// In the spool.
     Spooled(usize),
+}
+
+impl Piece {
+    fn fresh_bytes(&self) -> u64 {
+        match self {
+            Self::Fresh { bytes, .. } => bytes.len() as u64,
+            Self::Zeros(_) | Self::Cached(_) | Self::Spooled(_) => 0,
+        }
+    }
 }
 
 impl Driver {
@@ -199,33 +210,28 @@ impl Driver {
                 },
             });
         }
+        let mut storing = 0;
         if store {
             self.spool_rests = None;
-            self.make_room(&pieces);
+            storing = pieces.iter().map(Piece::fresh_bytes).sum();
+            self.storing += storing;
+            if !shared.common.spool.has_room(self.storing) {
+                self.evict_served();
+            }
         }
         self.names[name].checking.insert(chunk);
         self.jobs.spawn(async move {
             let work = tokio::task::spawn_blocking(move || check(&shared, name, chunk, &pieces));
             match work.await {
-                Ok(outcome) => Done::Checked(Checked { name, chunk, outcome }),
+                Ok(outcome) => Done::Checked(Checked { name, chunk, storing, outcome }),
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             }
         });
     }
 
-    /// Evicts what every served peer has, when the bound of the spool leaves no room for what is to be stored.
-    fn make_room(&mut self, pieces: &[Piece]) {
-        let fresh = pieces.iter().map(|piece| match piece {
-            Piece::Fresh { bytes, .. } => bytes.len() as u64,
-            Piece::Zeros(_) | Piece::Cached(_) | Piece::Spooled(_) => 0,
-        });
-        if !self.shared.common.spool.has_room(fresh.sum()) {
-            self.evict_served();
-        }
-    }
-
     pub(super) fn checked(&mut self, checked: Checked) {
-        let Checked { name, chunk, outcome } = checked;
+        let Checked { name, chunk, storing, outcome } = checked;
+        self.storing = self.storing.saturating_sub(storing);
         self.names[name].checking.remove(&chunk);
         let stale = self.stale.remove(&(name, chunk));
         match outcome {
@@ -275,6 +281,9 @@ impl Driver {
             }
             return;
         };
+        if matches!(error, SpoolError::Full { .. }) && self.evict_served() > 0 {
+            return;
+        }
         self.spool_rests = Some(Instant::now() + SPOOL_REST);
         let text = format!("spool: {error}");
         shared.set_trouble(text.clone());
@@ -452,10 +461,6 @@ impl Driver {
         let Some(main) = shared.names[name].urn() else { return };
         let reason = "bytes that match the other names of this content fail this name's hashes";
         tracing::error!(name = %main, reason, "a binding is false: it is quarantined");
-        shared
-            .common
-            .alarms
-            .raise(&format!("binding {main}"), format!("binding {main} is quarantined: {reason}"));
         let table = shared.common.names.clone();
         let retired = shared.retired.clone();
         self.shared.set_trouble(reason);

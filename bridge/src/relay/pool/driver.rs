@@ -97,6 +97,8 @@ pub(super) struct Driver {
     pub(super) first_open: Vec<u32>,
     /// When the plan is to be made anew, at the latest.
     pub(super) wake_at: Instant,
+    /// Bytes that running checks will store.
+    pub(super) storing: u64,
     /// Bytes asked for, or in memory and not yet stored.
     pub(super) in_memory: u64,
     idle_since: Option<Instant>,
@@ -125,6 +127,7 @@ impl Driver {
             stale: HashSet::new(),
             spool_rests: None,
             wake_at: Instant::now(),
+            storing: 0,
             in_memory: 0,
             idle_since: None,
             shared,

@@ -22,6 +22,14 @@ enum Refusal {
     Bound,
 }
 
+/// A block that is to be fetched.
+struct Want {
+    block: usize,
+    consumer: usize,
+    /// Whether it is of the chunk that is served next, or that somebody waits for.
+    first: bool,
+}
+
 impl Driver {
     /// Asks sources for what is wanted, as far as the bounds allow.
     pub(super) fn plan(&mut self) {
@@ -30,14 +38,14 @@ impl Driver {
         self.mind_sources(!wanted.is_empty());
         let mut lonely = false;
         let mut asked = HashSet::new();
-        for (block, consumer) in &wanted {
-            if !asked.insert(*block) || !matches!(self.blocks[*block], State::Missing) {
+        for want in &wanted {
+            if !asked.insert(want.block) || !matches!(self.blocks[want.block], State::Missing) {
                 continue;
             }
             if !self.has_room() {
                 break;
             }
-            match self.ask(*block, *consumer) {
+            match self.ask(want) {
                 Ok(()) => {}
                 Err(Refusal::NoSource { held_by_nobody }) => lonely |= held_by_nobody,
                 Err(Refusal::Bound) => break,
@@ -69,9 +77,14 @@ impl Driver {
     }
 
     /// What is missing, in the order in which it is to be fetched, with the consumer for whom it is.
-    fn wanted(&mut self) -> Vec<(usize, usize)> {
+    fn wanted(&mut self) -> Vec<Want> {
         let shared = self.shared.clone();
-        let mut wanted = self.urgent.clone();
+        let urgent = self.urgent.iter();
+        let mut wanted: Vec<Want> = urgent
+            .map(|(block, consumer)| Want { block: *block, consumer: *consumer, first: true })
+            .collect();
+        // However little memory is left, one chunk goes on, so that no pool waits for another for ever.
+        let mut first_chunk = None;
         let attendees = lock(&shared.attendees);
         for attendee in attendees.values() {
             let Some(holds) = &attendee.holds else { continue };
@@ -95,7 +108,9 @@ impl Driver {
                     if let Part::Block(block) = part
                         && matches!(self.blocks[block], State::Missing)
                     {
-                        wanted.push((block, attendee.consumer));
+                        let first = *first_chunk.get_or_insert((consumer.name, chunk))
+                            == (consumer.name, chunk);
+                        wanted.push(Want { block, consumer: attendee.consumer, first });
                     }
                 }
             }
@@ -103,14 +118,13 @@ impl Driver {
         wanted
     }
 
-    fn ask(&mut self, number: usize, consumer: usize) -> Result<(), Refusal> {
+    fn ask(&mut self, want: &Want) -> Result<(), Refusal> {
+        let Want { block: number, consumer, first } = *want;
         let shared = self.shared.clone();
         let limits = &shared.common.limits;
         let block = shared.grid.blocks()[number];
         let length = u64::from(block.length);
-        if self.in_memory > 0
-            && shared.common.in_memory.load(Ordering::Relaxed) + length > limits.in_memory
-        {
+        if !first && shared.common.in_memory.load(Ordering::Relaxed) + length > limits.in_memory {
             self.wake_at = self.wake_at.min(Instant::now() + WAIT_FOR_MEMORY);
             return Err(Refusal::Bound);
         }

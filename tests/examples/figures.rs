@@ -64,7 +64,8 @@ async fn download(client: Client, size: u64, crosses: bool) -> Figures {
     let _seeder =
         Peer::seed(client, &scene, &world.a.what(), &scene.dir("source"), Limits::default()).await;
     world.a.has_seeder().await;
-    let config = Config::a_to_b(&scene, &[world.a.tracker.url()], &[world.b.tracker.url()]);
+    let mut config = Config::a_to_b(&scene, &[world.a.tracker.url()], &[world.b.tracker.url()]);
+    config.log = "info";
     let bridge = Bridge::start(&scene, &config).await;
     if crosses {
         bridge.bind(("a", &world.a.torrent.path), ("b", &world.b.torrent.path)).await;

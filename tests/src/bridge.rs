@@ -55,6 +55,8 @@ pub struct Config {
     pub overlays: Vec<OverlayConfig>,
     /// From, to, agreement.
     pub routes: Vec<(String, String, String)>,
+    /// What is logged.
+    pub log: &'static str,
     /// More TOML, at the end.
     pub more: String,
 }
@@ -68,6 +70,7 @@ impl Config {
             grpc_port: free_port(),
             overlays: vec![OverlayConfig::new("a", a), OverlayConfig::new("b", b)],
             routes: vec![("a".into(), "b".into(), "demo-1".into())],
+            log: "info,p2p_bridge=debug,p2pbridge_adapters=debug",
             more: String::new(),
         }
     }
@@ -95,7 +98,7 @@ impl Config {
             write!(text, "[[routes]]\nfrom = {from:?}\nto = {to:?}\nagreement = {agreement:?}\n")
                 .expect("text");
         }
-        text + "[log]\nfilter = \"info,p2p_bridge=debug,p2pbridge_adapters=debug\"\n" + &self.more
+        text + &format!("[log]\nfilter = {:?}\n", self.log) + &self.more
     }
 
     /// Writes it into the scene.

@@ -101,6 +101,7 @@ impl Spool {
             folder,
             spool: self.clone(),
             state: Mutex::new(State { runs: log.runs, files: BTreeMap::new(), log: None }),
+            writing: Mutex::default(),
         });
         contents.insert(id, content.clone());
         Ok(content)
@@ -155,6 +156,8 @@ pub(crate) struct SpooledContent {
     folder: PathBuf,
     spool: Arc<Spool>,
     state: Mutex<State>,
+    /// One writer at a time: the kernel would make the others spin on the file's own lock.
+    writing: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -222,6 +225,7 @@ impl SpooledContent {
     }
 
     fn write_run(&self, offset: u64, bytes: &Bytes, origin: &OverlayId) -> Result<(), SpoolError> {
+        let _alone = lock(&self.writing);
         let mut rest = bytes.clone();
         let mut at = offset;
         while !rest.is_empty() {

@@ -302,9 +302,7 @@ impl Relay {
     }
 
     fn join(self: &Arc<Self>, key: &(OverlayId, Name), binding: &Arc<Binding>) -> Member {
-        let (overlay, length) = (key.0.clone(), binding.layout.length());
-        let swarm =
-            Arc::new(Swarm::new(overlay, binding.names.clone(), binding.title.clone(), length));
+        let swarm = Arc::new(Swarm::new(key.0.clone(), binding));
         let stop = self.stop.child_token();
         let (weak, binding) = (Arc::downgrade(self), binding.clone());
         let around = Around {

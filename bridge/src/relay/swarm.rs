@@ -7,6 +7,7 @@ use std::{
 };
 
 use p2pbridge_adapters::Seeder;
+use p2pbridge_nametable::Binding;
 use p2pbridge_proto::{
     Announce, Fault, Name, OverlayId, Peer, PeerEvent, PeerList, Reply, Request,
 };
@@ -46,6 +47,7 @@ pub(crate) struct View {
 /// One swarm in which the bridge takes part.
 pub(crate) struct Swarm {
     overlay: OverlayId,
+    main: Name,
     names: Vec<Name>,
     pub(crate) title: String,
     pub(crate) length: u64,
@@ -76,12 +78,13 @@ pub(crate) struct Around {
 }
 
 impl Swarm {
-    pub(crate) fn new(overlay: OverlayId, names: Vec<Name>, title: String, length: u64) -> Self {
+    pub(crate) fn new(overlay: OverlayId, binding: &Binding) -> Self {
         Self {
             overlay,
-            names,
-            title,
-            length,
+            main: binding.name(),
+            names: binding.names.clone(),
+            title: binding.title.clone(),
+            length: binding.layout.length(),
             role: Mutex::default(),
             view: Mutex::default(),
             changed: watch::Sender::new(0),
@@ -95,9 +98,9 @@ impl Swarm {
         &self.overlay
     }
 
-    /// The main name. A swarm is only made of a binding, which has one.
+    /// The main name.
     pub(crate) fn name(&self) -> Name {
-        self.names.first().copied().unwrap_or_else(|| Name::btih([0; 20]))
+        self.main
     }
 
     /// Peers that the tracker has named.

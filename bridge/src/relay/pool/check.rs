@@ -2,7 +2,6 @@
 //! lied is found by the hashes of the name under which it sent.
 
 use std::{
-    collections::HashSet,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -15,12 +14,8 @@ use super::{
     Origin, PoolName, Shared,
     driver::{Done, Driver, State},
     lock,
-    sources::SourceId,
 };
-use crate::relay::{
-    grid::Part,
-    spool::{SEGMENT, SpoolError},
-};
+use crate::relay::{grid::Part, spool::SpoolError};
 
 /// How long the spool is left alone after it refused a write.
 const SPOOL_REST: Duration = Duration::from_secs(5);
@@ -161,7 +156,7 @@ impl Driver {
             })
     }
 
-    fn check_if_complete(&mut self, name: usize, chunk: u32) {
+    pub(super) fn check_if_complete(&mut self, name: usize, chunk: u32) {
         let state = &self.names[name];
         let settled = state.checked.has(chunk)
             || state.checking.contains(&chunk)
@@ -340,7 +335,7 @@ impl Driver {
         }
     }
 
-    fn clear_doubt(&mut self, name: usize, chunk: u32) {
+    pub(super) fn clear_doubt(&mut self, name: usize, chunk: u32) {
         let shared = self.shared.clone();
         for part in shared.grid.parts(&shared.names[name].binding.layout, chunk) {
             let Part::Block(number) = part else { continue };
@@ -378,182 +373,6 @@ impl Driver {
                 Done::Recorded
             });
         }
-    }
-
-    /// Finds out why a chunk does not match.
-    fn blame(&mut self, name: usize, chunk: u32) {
-        let shared = self.shared.clone();
-        let mut fresh = Vec::new();
-        let mut stored = false;
-        for part in shared.grid.parts(&shared.names[name].binding.layout, chunk) {
-            let Part::Block(number) = part else { continue };
-            match &self.blocks[number] {
-                State::Here { source, origin, .. } => fresh.push((number, *source, *origin)),
-                State::Stored => stored = true,
-                State::Missing | State::Fetching { .. } => {}
-            }
-        }
-        let serves = shared.consumers.iter().any(|consumer| consumer.name == name);
-        if stored && serves && !self.names[name].checked.has(chunk) {
-            // What comes from the disk is not trusted before it has matched: it is fetched again, and nobody is blamed.
-            self.discard_stored(name, chunk);
-            return;
-        }
-        if fresh.is_empty() {
-            // Nothing that a source sent just now: not to be decided here.
-            self.names[name].doubted.insert(chunk);
-            return;
-        }
-        let senders: HashSet<SourceId> = fresh.iter().map(|(_, source, _)| *source).collect();
-        let by_sender = |origin: u16| shared.origin(origin).map(|origin| origin.name);
-        let own = fresh.iter().all(|(_, _, origin)| by_sender(*origin) == Some(name));
-        if own {
-            let blocks: Vec<usize> = fresh.iter().map(|(number, ..)| *number).collect();
-            self.reject(&blocks);
-            self.clear_doubt(name, chunk);
-            match senders.iter().next() {
-                Some(liar) if senders.len() == 1 => {
-                    self.ban(*liar, "it sent bytes that fail the hash of its own name");
-                }
-                _ => {
-                    self.solo.insert((name, chunk));
-                }
-            }
-            return;
-        }
-        self.doubt(name, chunk, &fresh);
-    }
-
-    /// A chunk fails by the hash of the name that is served: asks the hashes of the sending names who is wrong.
-    fn doubt(&mut self, name: usize, chunk: u32, fresh: &[(usize, SourceId, u16)]) {
-        let shared = self.shared.clone();
-        let mut all_proven = true;
-        let consumer =
-            shared.consumers.iter().position(|consumer| consumer.name == name).unwrap_or(0);
-        self.names[name].doubted.insert(chunk);
-        for (number, _, origin) in fresh {
-            let Some(origin) = shared.origin(*origin) else { continue };
-            let block = &shared.grid.blocks()[*number];
-            for sent in shared.names[origin.name].places.chunks(block) {
-                if self.names[origin.name].checked.has(sent) {
-                    continue;
-                }
-                all_proven = false;
-                self.solo.insert((origin.name, sent));
-                for part in shared.grid.parts(&shared.names[origin.name].binding.layout, sent) {
-                    if let Part::Block(block) = part
-                        && matches!(self.blocks[block], State::Missing)
-                    {
-                        self.urgent.push((block, consumer));
-                    }
-                }
-                self.check_if_complete(origin.name, sent);
-            }
-        }
-        if all_proven {
-            self.disprove(name);
-        }
-    }
-
-    /// Good bytes by one name are bad bytes by another: they do not name the same content.
-    fn disprove(&mut self, name: usize) {
-        let shared = self.shared.clone();
-        let Some(main) = shared.names[name].urn() else { return };
-        let reason = "bytes that match the other names of this content fail this name's hashes";
-        tracing::error!(name = %main, reason, "a binding is false: it is quarantined");
-        let table = shared.common.names.clone();
-        let retired = shared.retired.clone();
-        self.shared.set_trouble(reason);
-        // Outlives the pool, which ends by it.
-        tokio::spawn(async move {
-            let put_away = move || table.quarantine(&main, reason);
-            if let Ok(Err(error)) = tokio::task::spawn_blocking(put_away).await {
-                tracing::error!(%error, "the false binding could not be quarantined");
-            }
-            retired.cancel();
-        });
-    }
-
-    pub(super) fn reject(&mut self, blocks: &[usize]) {
-        for number in blocks {
-            if let State::Here { bytes, origin, consumer, .. } = &self.blocks[*number] {
-                let length = bytes.len() as u64;
-                if let Some(meter) = self.shared.meter(*origin, &self.shared.consumers[*consumer]) {
-                    meter.rejected(length);
-                }
-                self.forget_memory(length);
-                self.give_up(*number);
-            }
-        }
-    }
-
-    /// A block's bytes are no longer had; checks of them that run say nothing of what comes instead.
-    fn give_up(&mut self, number: usize) {
-        self.blocks[number] = State::Missing;
-        let shared = self.shared.clone();
-        let block = &shared.grid.blocks()[number];
-        for (name, known) in shared.names.iter().enumerate() {
-            let checking = &self.names[name].checking;
-            let run = known.places.chunks(block).filter(|chunk| checking.contains(chunk));
-            self.stale.extend(run.map(|chunk| (name, chunk)));
-        }
-    }
-
-    fn discard_stored(&mut self, name: usize, chunk: u32) {
-        let shared = self.shared.clone();
-        for part in shared.grid.parts(&shared.names[name].binding.layout, chunk) {
-            let Part::Block(number) = part else { continue };
-            if !matches!(self.blocks[number], State::Stored) {
-                continue;
-            }
-            let block = &shared.grid.blocks()[number];
-            self.give_up(number);
-            shared.came_from[number].store(0, Ordering::Relaxed);
-            if let Some(held) = shared.spooled.get(&block.content)
-                && let Err(error) = held.discard(block.offset)
-            {
-                tracing::warn!(%error, "the spool's log could not be written");
-            }
-        }
-    }
-
-    /// Frees segments of the spool that every served peer has; gives the number of bytes.
-    fn evict_served(&mut self) -> u64 {
-        let shared = self.shared.clone();
-        let mut segments: HashSet<(_, u64)> = HashSet::new();
-        let mut needed: HashSet<(_, u64)> = HashSet::new();
-        let attendees = lock(&shared.attendees);
-        for (number, block) in shared.grid.blocks().iter().enumerate() {
-            let own =
-                [block.offset / SEGMENT, (block.offset + u64::from(block.length) - 1) / SEGMENT];
-            let lacking = attendees.values().any(|attendee| {
-                let name = &shared.names[shared.consumers[attendee.consumer].name];
-                let holds = |chunk| attendee.holds.as_ref().is_some_and(|holds| holds.has(chunk));
-                !name.places.chunks(block).all(holds)
-            });
-            match &self.blocks[number] {
-                State::Stored if !lacking => segments.extend(own.map(|at| (block.content, at))),
-                State::Missing => {}
-                _ => needed.extend(own.map(|at| (block.content, at))),
-            }
-        }
-        drop(attendees);
-        let mut freed = 0;
-        for (content, segment) in segments.difference(&needed) {
-            match shared.spooled.get(content).map(|held| held.evict(*segment)) {
-                Some(Ok(bytes)) => freed += bytes,
-                Some(Err(error)) => tracing::warn!(%error, "a segment could not be evicted"),
-                None => {}
-            }
-        }
-        if freed > 0 {
-            for name in 0..shared.names.len() {
-                for chunk in 0..shared.names[name].binding.layout.chunk_count() {
-                    self.refresh_stored(name, chunk);
-                }
-            }
-        }
-        freed
     }
 }
 

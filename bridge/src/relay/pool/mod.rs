@@ -3,8 +3,10 @@
 //! The [`driver`] is the only one that changes the state of blocks. Peers that are served touch just what is in
 //! [`Shared`]: they say what they hold, read what was published, and wake the driver.
 
+mod blame;
 mod check;
 mod driver;
+mod evict;
 mod plan;
 mod reader;
 mod sources;

@@ -150,7 +150,7 @@ async fn list(
     Ok(())
 }
 
-fn table(records: &[v1::UsageRecord], more: bool) -> String {
+pub(super) fn table(records: &[v1::UsageRecord], more: bool) -> String {
     if records.is_empty() {
         return "no usage is recorded there\n".to_owned();
     }

@@ -1,12 +1,12 @@
 //! What the demo says at the end.
 
-use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use p2pbridge_adapters::Description;
 use p2pbridge_nametable::Binding;
 use p2pbridge_proto::v1;
 
-use super::{main_name, size};
+use super::{super::usage::table, main_name, size};
 use crate::{
     config::human,
     status::export::{Exporter, Format},
@@ -82,17 +82,14 @@ impl Report<'_> {
         );
         println!("  → peer in b                   verified once more, written");
         println!();
-        println!(
-            "Usage: {} crossed from a to b, verified, in {} records",
-            size(self.verified()),
-            self.usage.len()
-        );
-        let mut out = Exporter::new(Format::Jsonl, io::stdout().lock())?;
-        for record in &self.usage {
-            out.write(record)?;
-        }
-        out.finish()?;
+        println!("The usage records in the ledger of {}", self.operator());
+        print!("{}", table(&self.usage, false));
         Ok(())
+    }
+
+    fn operator(&self) -> String {
+        let id = self.usage.first().and_then(|record| record.id.as_ref());
+        id.map_or_else(String::new, |id| format!("{}/{}", id.operator, id.bridge))
     }
 
     fn print_json(&self) -> Result<(), super::Failure> {

@@ -127,7 +127,7 @@ fn a_damaged_store_says_what_to_do() {
         }
     }
     let error = SledStore::open(dir.path()).map(|_| ()).unwrap_err().to_string();
-    assert!(error.contains("restore it from an export"), "{error}");
+    assert!(error.contains("put a copy of it back or bind the names again"), "{error}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::{any::Any, fmt, net::SocketAddr, ops::Range, sync::Arc, time::Duration}
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use p2pbridge_proto::{Bits, Fault, Name, OverlayId, Reply, Request, Scheme};
 use thiserror::Error;
 use tokio::{sync::watch, time::Instant};
@@ -60,10 +61,64 @@ pub enum Capability {
     SwarmQuery,
 }
 
+/// How an overlay is joined, from the least intrusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// The bridge announces itself to the overlay's own trackers as one more peer.
+    #[default]
+    Presence,
+    /// The bridge is one more tracker of the overlay; it answers from its own state.
+    Front,
+    /// The bridge stands before the overlay's trackers: it passes announces on, and merges the answers.
+    Inline,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Presence => "presence",
+            Self::Front => "front",
+            Self::Inline => "inline",
+        })
+    }
+}
+
+/// What the bridge keeps and says as a tracker of an overlay; every bound holds at any moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrackerTerms {
+    /// How long peers are told to wait between announces; a peer is forgotten after twice that.
+    pub interval: Duration,
+    /// How long peers are told to wait at least.
+    pub min_interval: Duration,
+    /// Swarms that are kept.
+    pub swarms: usize,
+    /// Peers that are kept, in all swarms.
+    pub peers: usize,
+    /// Peers of one swarm that are kept.
+    pub peers_per_swarm: usize,
+    /// Whether only names are served that are bound in this overlay.
+    pub bound_only: bool,
+}
+
+impl Default for TrackerTerms {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(1800),
+            min_interval: Duration::from_secs(60),
+            swarms: 500_000,
+            peers: 2_000_000,
+            peers_per_swarm: 10_000,
+            bound_only: false,
+        }
+    }
+}
+
 /// An overlay that a configuration asks for, not yet opened.
 pub struct Configured {
     /// Its id.
     pub id: OverlayId,
+    /// How it is joined.
+    pub mode: Mode,
     /// Its trackers, for finding the overlay of a description by the trackers that this names.
     pub trackers: Vec<String>,
     /// Opens it: binds sockets, starts nothing. Must be called inside a tokio runtime.
@@ -80,6 +135,10 @@ pub struct Host {
 /// An opened overlay: its faces.
 #[derive(Clone)]
 pub struct Adapter {
+    /// How it is joined.
+    pub mode: Mode,
+    /// What the bridge keeps and says as its tracker; of use with a tracker server.
+    pub terms: TrackerTerms,
     /// The face that answers the overlay's peers as a tracker.
     pub tracker_server: Option<Arc<dyn TrackerServer>>,
     /// The face that asks the overlay's trackers.
@@ -176,24 +235,55 @@ pub trait TrackerServer: Send + Sync {
 }
 
 /// The one entry point to which tracker servers bring what they were asked.
-#[async_trait]
 pub trait Handler: Send + Sync {
-    /// Answers a request that came in by an overlay.
-    async fn handle(&self, from: &OverlayId, request: Request) -> Result<Reply, Fault>;
+    /// Answers a request that came in by an overlay. Does not block: what is not known yet comes later.
+    fn handle(&self, asked: Asked<'_>, request: Request) -> Answer;
+}
+
+/// By which way a request came in.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The overlay by which it entered the bridge.
+    pub overlay: &'a OverlayId,
+    /// How many more times it may be passed on; at 0, only what is known here is told. A bridge that asks gets 0, so
+    /// that no question goes in circles.
+    pub hop_limit: u32,
+}
+
+/// What becomes of a request.
+pub enum Answer {
+    /// It is answered.
+    Now(Result<Reply, Fault>),
+    /// It will be answered; dropping it takes the question back.
+    Later(BoxFuture<'static, Result<Reply, Fault>>),
+}
+
+impl Answer {
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    /// The fault that is the answer.
+    pub async fn wait(self) -> Result<Reply, Fault> {
+        match self {
+            Self::Now(result) => result,
+            Self::Later(answer) => answer.await,
+        }
+    }
 }
 
 /// Asks the overlay's trackers.
 #[async_trait]
 pub trait TrackerClient: Send + Sync {
     /// Asks, and gives up at the deadline. In an announce of the bridge itself the peer's id is empty and the address
-    /// unspecified: the adapter puts in its own id, and the tracker sees the address.
+    /// unspecified: the adapter puts in its own id, and the tracker sees the address. An announce of another peer can
+    /// be passed on only inline.
     async fn call(&self, request: Request, deadline: Instant) -> Result<Reply, Fault>;
     /// How each tracker is doing, by what it answered.
     fn health(&self) -> Vec<TrackerHealth>;
 }
 
 /// How a tracker is doing, by what it answered.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct TrackerHealth {
     /// Its address.
     pub url: String,
@@ -205,6 +295,31 @@ pub struct TrackerHealth {
     pub consecutive_failures: u32,
     /// What the last failure was, if the last question failed.
     pub last_error: Option<String>,
+    /// Share of the questions of late that were answered, 0 to 1; newer ones weigh more.
+    pub answered: Option<f64>,
+    /// How long it is still left alone, after failures.
+    pub rests_for: Option<Duration>,
+    /// What may be asked of it.
+    pub budget: Budget,
+    /// Messages sent to it since the start.
+    pub sent: u64,
+    /// Questions that its budget did not allow.
+    pub shed: u64,
+}
+
+/// What one tracker may be asked at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Messages in any second.
+    pub per_second: u32,
+    /// Questions without an answer yet.
+    pub in_flight: u32,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { per_second: 50, in_flight: 16 }
+    }
 }
 
 /// Serves the overlay's peers from a [`Library`].

@@ -7,7 +7,8 @@ pub mod registry;
 
 pub use availability::Availability;
 pub use contract::{
-    Adapter, Attendance, BuildError, Capability, Configured, ContentReader, DescribeError,
-    Description, Descriptor, Door, FileSpan, Handler, Host, Integrity, Leecher, Library, ReadError,
-    Seeder, SourceError, SourceSession, TrackerClient, TrackerHealth, TrackerServer,
+    Adapter, Answer, Asked, Attendance, Budget, BuildError, Capability, Configured, ContentReader,
+    DescribeError, Description, Descriptor, Door, FileSpan, Handler, Host, Integrity, Leecher,
+    Library, Mode, ReadError, Seeder, SourceError, SourceSession, TrackerClient, TrackerHealth,
+    TrackerServer, TrackerTerms,
 };

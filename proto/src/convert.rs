@@ -6,7 +6,8 @@ use thiserror::Error;
 
 use crate::{
     Announce, ContentId, ContentIdError, ErrorCode, Extent, Fault, Find, Layout, LayoutError, Name,
-    NameError, Peer, PeerEvent, PeerList, Reply, Request, Scheme, SwarmQuery, SwarmStat, v1,
+    NameError, Peer, PeerEvent, PeerId, PeerList, Reply, Request, Scheme, SwarmQuery, SwarmStat,
+    v1,
 };
 
 /// Why a protobuf message is not valid.
@@ -98,7 +99,7 @@ impl TryFrom<&v1::Layout> for Layout {
 
 impl From<Peer> for v1::Peer {
     fn from(peer: Peer) -> Self {
-        Self { peer_id: peer.id, endpoint: peer.endpoint.to_string() }
+        Self { peer_id: peer.id.as_bytes().to_vec(), endpoint: peer.endpoint.to_string() }
     }
 }
 
@@ -109,7 +110,8 @@ impl TryFrom<&v1::Peer> for Peer {
         let endpoint = peer.endpoint.parse().map_err(|_| {
             invalid("endpoint", format!("`{}` is no address and port", peer.endpoint))
         })?;
-        Ok(Self { id: peer.peer_id.clone(), endpoint })
+        let id = PeerId::try_from(&peer.peer_id[..]).map_err(|error| invalid("peer_id", error))?;
+        Ok(Self { id, endpoint })
     }
 }
 
@@ -148,6 +150,8 @@ impl From<Request> for v1::envelope::Body {
                 downloaded: announce.downloaded,
                 left: announce.left,
                 num_want: announce.num_want,
+                key: announce.key,
+                token: announce.token,
             }),
             Request::Find(find) => {
                 Self::Find(v1::Find { names: native_names(find.names), num_want: find.num_want })
@@ -175,6 +179,8 @@ impl TryFrom<&v1::envelope::Body> for Request {
                 downloaded: announce.downloaded,
                 left: announce.left,
                 num_want: announce.num_want,
+                key: announce.key,
+                token: announce.token.clone(),
             }),
             Body::Find(find) => {
                 Self::Find(Find { names: names(&find.names)?, num_want: find.num_want })
@@ -194,6 +200,9 @@ impl From<Reply> for v1::envelope::Body {
                 min_interval: list.min_interval.map(proto_duration),
                 seeders: list.seeders,
                 leechers: list.leechers,
+                token: list.token,
+                warning: list.warning,
+                stale: list.stale.map(proto_duration),
             }),
             Reply::Swarms(swarms) => Self::SwarmStats(v1::SwarmStats {
                 swarms: swarms
@@ -229,6 +238,9 @@ impl TryFrom<&v1::envelope::Body> for Reply {
                     .transpose()?,
                 seeders: list.seeders,
                 leechers: list.leechers,
+                token: list.token.clone(),
+                warning: list.warning.clone(),
+                stale: list.stale.map(|age| checked_duration("stale", age)).transpose()?,
             }),
             Body::SwarmStats(stats) => Self::Swarms(
                 stats
@@ -318,17 +330,18 @@ mod tests {
 
     prop_compose! {
         fn any_announce()(
-            id in prop::collection::vec(any::<u8>(), 0..21),
+            id in prop::collection::vec(any::<u8>(), 0..33),
             endpoint in any::<std::net::SocketAddrV4>(),
             names in prop::collection::vec(any_name(), 1..3),
             event in any_event(),
             uploaded: u64,
             downloaded: u64,
             left: Option<u64>,
-            num_want: Option<u32>,
+            (num_want, key, token) in any::<(Option<u32>, Option<u32>, Vec<u8>)>(),
         ) -> Announce {
+            let id = PeerId::try_from(&id[..]).unwrap();
             let peer = Peer { id, endpoint: endpoint.into() };
-            Announce { peer, names, event, uploaded, downloaded, left, num_want }
+            Announce { peer, names, event, uploaded, downloaded, left, num_want, key, token }
         }
     }
 
@@ -346,6 +359,7 @@ mod tests {
             interval in 0u64..1 << 38,
             min_interval in prop::option::of(0u64..1 << 38),
             seeders: Option<u32>,
+            (token, warning, stale) in any::<(Vec<u8>, String, Option<u32>)>(),
         ) {
             let reply = Reply::Peers(PeerList {
                 peers: peers.into_iter().map(|at| Peer::at(at.into())).collect(),
@@ -353,6 +367,9 @@ mod tests {
                 min_interval: min_interval.map(Duration::from_secs),
                 seeders,
                 leechers: None,
+                token,
+                warning,
+                stale: stale.map(|age| Duration::from_secs(age.into())),
             });
             let body = v1::envelope::Body::from(reply.clone());
             prop_assert_eq!(Reply::try_from(&body), Ok(reply));

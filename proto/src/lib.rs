@@ -14,17 +14,18 @@ mod layout;
 mod message;
 mod name;
 mod overlay;
+mod peer;
 
 pub use bits::Bits;
 pub use content::{ContentId, ContentIdError};
 pub use convert::ConvertError;
 pub use layout::{Extent, Layout, LayoutError};
 pub use message::{
-    Announce, ErrorCode, Fault, Find, Peer, PeerEvent, PeerList, Reply, Request, SwarmQuery,
-    SwarmStat,
+    Announce, ErrorCode, Fault, Find, PeerEvent, PeerList, Reply, Request, SwarmQuery, SwarmStat,
 };
 pub use name::{Name, NameError, Scheme, parse_magnet_names};
 pub use overlay::{Evidence, OverlayId, OverlayIdError};
+pub use peer::{MAX_PEER_ID, Peer, PeerId, PeerIdError};
 
 /// The compiled descriptors of all .proto files, for gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -1,8 +1,8 @@
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::Name;
+use crate::{Name, Peer};
 
 /// Where in its life a peer says it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -18,23 +18,6 @@ pub enum PeerEvent {
     Stopped,
     /// The peer stays, but wants no more (BEP 21).
     Paused,
-}
-
-/// A peer, and where it can be reached.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Peer {
-    /// The peer's own identity in its protocol; empty when it gave none.
-    pub id: Vec<u8>,
-    /// Its address and port.
-    pub endpoint: SocketAddr,
-}
-
-impl Peer {
-    /// A peer of which only the address is known.
-    #[must_use]
-    pub fn at(endpoint: SocketAddr) -> Self {
-        Self { id: Vec::new(), endpoint }
-    }
 }
 
 /// A peer tells of itself and asks for others.
@@ -54,6 +37,28 @@ pub struct Announce {
     pub left: Option<u64>,
     /// How many peers it wants, if it said so.
     pub num_want: Option<u32>,
+    /// What proves, after a change of address, that it is still the same peer.
+    pub key: Option<u32>,
+    /// What the tracker wanted to be told again; empty when it wanted nothing.
+    pub token: Vec<u8>,
+}
+
+impl Announce {
+    /// A regular announce that says nothing more than who and what.
+    #[must_use]
+    pub fn new(peer: Peer, names: Vec<Name>) -> Self {
+        Self {
+            peer,
+            names,
+            event: PeerEvent::Regular,
+            uploaded: 0,
+            downloaded: 0,
+            left: None,
+            num_want: None,
+            key: None,
+            token: Vec::new(),
+        }
+    }
 }
 
 /// Somebody asks for peers and tells nothing of itself.
@@ -85,6 +90,12 @@ pub struct PeerList {
     pub seeders: Option<u32>,
     /// Peers that lack something, if that was said.
     pub leechers: Option<u32>,
+    /// What the tracker wants to be told again; empty when it wants nothing.
+    pub token: Vec<u8>,
+    /// A text of the tracker for people; empty when there is none.
+    pub warning: String,
+    /// How old the answer is, when it is given again because nobody answers now.
+    pub stale: Option<Duration>,
 }
 
 /// Size of one swarm.

@@ -10,6 +10,8 @@ use serde::{
 use thiserror::Error;
 use url::{Host, Url};
 
+use crate::Mode;
+
 /// The most trackers of one overlay.
 pub const MAX_TRACKERS: usize = 32;
 
@@ -39,7 +41,7 @@ trackers = ["http://tracker.example/announce", ["udp://a.example:6969", "udp://b
 #[serde(deny_unknown_fields)]
 pub struct BtConfig {
     /// How it is joined.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "mode")]
     pub mode: Mode,
     /// Its trackers, tier by tier; never empty.
     #[serde(deserialize_with = "tiers")]
@@ -53,14 +55,6 @@ pub struct BtConfig {
     /// How many peers are served at the same time: 1 to 1,000.
     #[serde(default = "default_upload_slots", deserialize_with = "upload_slots")]
     pub upload_slots: usize,
-}
-
-/// How an overlay is joined.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mode {
-    /// The bridge announces itself to the overlay's own trackers as one more peer.
-    #[default]
-    Presence,
 }
 
 /// The URL of a tracker: http, https or udp.
@@ -142,23 +136,6 @@ impl<'de> Deserialize<'de> for TrackerUrl {
     }
 }
 
-impl<'de> Deserialize<'de> for Mode {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let word = String::deserialize(deserializer)?;
-        match word.as_str() {
-            "presence" => Ok(Self::Presence),
-            "front" => Err(D::Error::custom(
-                "mode `front` is not there yet: the bridge can only be one more peer, \"presence\"",
-            )),
-            "inline" => Err(D::Error::custom(
-                "mode `inline` is not there yet: a tracker records the address that it sees, so announces cannot \
-                 simply be passed on; use \"presence\"",
-            )),
-            other => Err(D::Error::custom(format!("`{other}` is no mode: it can be \"presence\""))),
-        }
-    }
-}
-
 /// Every BitTorrent overlay in the text of a configuration file; what else is in there is not looked at.
 ///
 /// # Errors
@@ -184,6 +161,13 @@ struct Id(OverlayId);
 impl<'de> Deserialize<'de> for Id {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map(Self).map_err(D::Error::custom)
+    }
+}
+
+fn mode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mode, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "presence" => Ok(Mode::Presence),
+        other => Err(D::Error::custom(format!("`{other}` is no mode: it can be \"presence\""))),
     }
 }
 
@@ -304,7 +288,7 @@ mod tests {
         assert!(error("trackers = [1]").contains("a tracker's URL"));
         let ok = "trackers = ['udp://y:1']\n";
         let inline = error(&format!("{ok}mode = 'inline'"));
-        assert!(inline.contains("line 3") && inline.contains("not there yet"), "{inline}");
+        assert!(inline.contains("line 3") && inline.contains("is no mode"), "{inline}");
         assert!(error(&format!("{ok}max_sessions = 0")).contains("within 1 and 10000"));
         assert!(error(&format!("{ok}listen = ['x']")).contains("line 3"));
         assert!(error(&format!("{ok}colour = 1")).contains("unknown field `colour`"));

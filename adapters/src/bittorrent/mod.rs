@@ -26,7 +26,9 @@ use self::{
     seeder::{BtSeeder, SeederConfig},
     tracker_client::BtTrackerClient,
 };
-use crate::{Adapter, BuildError, Capability, Configured, Descriptor, Door, Host, Seeder};
+use crate::{
+    Adapter, BuildError, Capability, Configured, Descriptor, Door, Host, Seeder, TrackerTerms,
+};
 
 /// BitTorrent's row in the registry.
 pub static DESCRIPTOR: Descriptor = Descriptor {
@@ -42,6 +44,7 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
 fn configure(text: &str) -> Result<Vec<Configured>, toml::de::Error> {
     let configured = config::parse(text)?.into_iter().map(|(id, config)| Configured {
         id: id.clone(),
+        mode: config.mode,
         trackers: config.trackers.iter().flatten().map(ToString::to_string).collect(),
         build: Box::new(move |host| open(&id, &config, host)),
     });
@@ -64,6 +67,8 @@ fn open(overlay: &OverlayId, config: &BtConfig, host: &Host) -> Result<Adapter, 
         source,
     })?;
     Ok(Adapter {
+        mode: config.mode,
+        terms: TrackerTerms::default(),
         tracker_server: None,
         tracker_client: Some(client),
         seeder: Some(seeder),

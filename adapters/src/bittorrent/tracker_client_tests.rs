@@ -4,7 +4,7 @@ use std::{
     time::Duration,
 };
 
-use p2pbridge_proto::{Find, OverlayId, Peer, Scheme, SwarmQuery};
+use p2pbridge_proto::{Find, Peer, Scheme, SwarmQuery};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, UdpSocket},
@@ -47,14 +47,16 @@ impl Swarm {
     }
 }
 
-#[async_trait]
 impl Handler for Swarm {
-    async fn handle(&self, _: &OverlayId, request: Request) -> Result<Reply, Fault> {
+    fn handle(&self, _: crate::Asked<'_>, request: Request) -> crate::Answer {
         self.asked.lock().unwrap().push(request.clone());
         if request.names()[0].digest()[0] == 0xFF {
-            return Err(Fault::new(ErrorCode::UnknownName, "not registered here"));
+            return crate::Answer::Now(Err(Fault::new(
+                ErrorCode::UnknownName,
+                "not registered here",
+            )));
         }
-        Ok(match request {
+        crate::Answer::Now(Ok(match request {
             Request::SwarmQuery(query) => Reply::Swarms(
                 query
                     .names
@@ -68,8 +70,9 @@ impl Handler for Swarm {
                 min_interval: Some(Duration::from_secs(500)),
                 seeders: Some(1),
                 leechers: Some(0),
+                ..PeerList::default()
             }),
-        })
+        }))
     }
 }
 
@@ -82,13 +85,9 @@ fn client(tiers: &[&[String]], listen: &[(IpAddr, u16)]) -> Arc<BtTrackerClient>
 
 fn own(names: &[Name], event: PeerEvent) -> Request {
     Request::Announce(Announce {
-        peer: Peer::at(ourselves()),
-        names: names.to_vec(),
         event,
-        uploaded: 0,
-        downloaded: 0,
         left: Some(0),
-        num_want: None,
+        ..Announce::new(Peer::at(ourselves()), names.to_vec())
     })
 }
 
@@ -129,7 +128,7 @@ async fn announces_the_bridge_and_keeps_the_min_interval() {
     let announces = swarm.announces();
     let events: Vec<_> = announces.iter().map(|announce| announce.event).collect();
     assert_eq!(events, [PeerEvent::Started, PeerEvent::Completed, PeerEvent::Stopped]);
-    assert!(announces[0].peer.id.starts_with(b"-PB0100-abcdef"));
+    assert!(announces[0].peer.id.as_bytes().starts_with(b"-PB0100-abcdef"));
     assert_eq!(announces[0].peer.endpoint, SocketAddr::new(V4, 6881));
     let find = Request::Find(Find { names: vec![name], num_want: Some(9) });
     peers(&client, find).await;

@@ -41,7 +41,7 @@ use super::{
         AnnounceRequest, Failure, MAX_QUERY, QueryError, ScrapeRequest, write_failure, write_scrape,
     },
 };
-use crate::{BuildError, Handler, TrackerServer};
+use crate::{Asked, BuildError, Handler, TrackerServer};
 
 /// How many connections are served at once; more wait to be accepted.
 pub const MAX_CONNECTIONS: usize = 1024;
@@ -171,6 +171,10 @@ impl BtTrackerServer {
         }
     }
 
+    fn asked(&self) -> Asked<'_> {
+        Asked { overlay: &self.overlay, hop_limit: 1 }
+    }
+
     async fn announce(
         &self,
         query: &str,
@@ -179,8 +183,8 @@ impl BtTrackerServer {
     ) -> Result<Vec<u8>, Refusal> {
         let native = AnnounceRequest::parse(query)?;
         let (compact, no_peer_id) = (native.compact, native.no_peer_id);
-        let asked = handler.handle(&self.overlay, unified_announce(native, peer));
-        match timeout(ANSWER_TIMEOUT, asked).await.map_err(|_| late())?? {
+        let asked = handler.handle(self.asked(), unified_announce(native, peer));
+        match timeout(ANSWER_TIMEOUT, asked.wait()).await.map_err(|_| late())?? {
             Reply::Peers(list) => Ok(native_peers(list, peer).encode(compact, no_peer_id)),
             Reply::Swarms(_) => Err(unfit()),
         }
@@ -188,8 +192,8 @@ impl BtTrackerServer {
 
     async fn scrape(&self, query: &str, handler: &dyn Handler) -> Result<Vec<u8>, Refusal> {
         let native = ScrapeRequest::parse(query)?;
-        let asked = handler.handle(&self.overlay, unified_scrape(native));
-        match timeout(ANSWER_TIMEOUT, asked).await.map_err(|_| late())?? {
+        let asked = handler.handle(self.asked(), unified_scrape(native));
+        match timeout(ANSWER_TIMEOUT, asked.wait()).await.map_err(|_| late())?? {
             Reply::Swarms(swarms) => Ok(write_scrape(&native_swarms(&swarms))),
             Reply::Peers(_) => Err(unfit()),
         }

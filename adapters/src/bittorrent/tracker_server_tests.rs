@@ -7,17 +7,17 @@ use tokio::{
 };
 
 use super::*;
+use crate::Answer;
 use crate::bittorrent::wire::http::{RetryIn, parse_announce, parse_scrape};
 
 /// Answers by what the first byte of the info-hash says.
 struct Scripted;
 
-#[async_trait]
 impl Handler for Scripted {
-    async fn handle(&self, from: &OverlayId, request: Request) -> Result<Reply, Fault> {
-        assert_eq!(from.as_str(), "t");
+    fn handle(&self, asked: Asked<'_>, request: Request) -> Answer {
+        assert_eq!(asked.overlay.as_str(), "t");
         let name = request.names()[0];
-        match (name.digest()[0], request) {
+        Answer::Now(match (name.digest()[0], request) {
             (1, Request::Announce(announce)) => Ok(Reply::Peers(PeerList {
                 peers: vec![announce.peer, Peer::at("[::1]:9".parse().unwrap())],
                 interval: Duration::from_secs(60),
@@ -32,7 +32,7 @@ impl Handler for Scripted {
             }])),
             (2, _) => Err(Fault::new(ErrorCode::Overloaded, "too much at once")),
             _ => Err(Fault::new(ErrorCode::UnknownName, "not served here")),
-        }
+        })
     }
 }
 
@@ -70,7 +70,7 @@ async fn answers_announces_and_scrapes() {
     assert_eq!(response.external_ip, Some(Ipv4Addr::LOCALHOST.into()));
     let (_, body) = get(address, &announce(1, "&compact=0&ip=9.9.9.9")).await;
     let response = parse_announce(&body).unwrap().unwrap();
-    assert_eq!(response.peers[0].id, b"p".repeat(20));
+    assert_eq!(response.peers[0].id.as_bytes(), b"p".repeat(20));
     let (_, body) = get(address, &announce(1, "").replace("announce", "scrape")).await;
     let swarms = parse_scrape(&body).unwrap().unwrap();
     assert_eq!((swarms[0].1.complete, swarms[0].1.downloaded), (1, Some(3)));

@@ -6,8 +6,7 @@ use std::{
 };
 
 use p2pbridge_proto::{
-    Announce, ErrorCode, Fault, Find, Name, Peer, PeerEvent, PeerList, Request, SwarmQuery,
-    SwarmStat,
+    Announce, ErrorCode, Fault, Find, Name, Peer, PeerId, PeerList, Request, SwarmQuery, SwarmStat,
 };
 
 use super::wire::http::{
@@ -34,13 +33,9 @@ pub struct Announcer {
 #[must_use]
 pub fn announce_of_find(find: Find) -> Announce {
     Announce {
-        peer: Peer::at(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0)),
-        names: find.names,
-        event: PeerEvent::Regular,
-        uploaded: 0,
-        downloaded: 0,
         left: Some(1),
         num_want: find.num_want,
+        ..Announce::new(Peer::at(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0)), find.names)
     }
 }
 
@@ -54,14 +49,14 @@ pub fn native_announce(
 ) -> AnnounceRequest {
     AnnounceRequest {
         info_hash,
-        peer_id: announce.peer.id.as_slice().try_into().unwrap_or(by.peer_id),
+        peer_id: announce.peer.id.as_bytes().try_into().unwrap_or(by.peer_id),
         port: Some(announce.peer.endpoint.port()).filter(|port| *port != 0).unwrap_or(by.port),
         uploaded: announce.uploaded,
         downloaded: announce.downloaded,
         left: announce.left,
         event: announce.event,
         num_want: announce.num_want,
-        key: Some(by.key),
+        key: announce.key.or(Some(by.key).filter(|_| announce.peer.id.is_empty())),
         tracker_id,
         compact: true,
         no_peer_id: true,
@@ -77,6 +72,9 @@ pub fn peer_list(response: AnnounceResponse) -> PeerList {
         min_interval: response.min_interval,
         seeders: response.seeders,
         leechers: response.leechers,
+        token: response.tracker_id.unwrap_or_default(),
+        warning: response.warning.unwrap_or_default(),
+        stale: None,
     }
 }
 
@@ -141,7 +139,7 @@ pub fn fault_of_failure(failure: Failure) -> Fault {
 pub fn unified_announce(announce: AnnounceRequest, seen: IpAddr) -> Request {
     Request::Announce(Announce {
         peer: Peer {
-            id: announce.peer_id.to_vec(),
+            id: PeerId::from(announce.peer_id),
             endpoint: SocketAddr::new(seen.to_canonical(), announce.port),
         },
         names: vec![Name::btih(announce.info_hash)],
@@ -150,6 +148,8 @@ pub fn unified_announce(announce: AnnounceRequest, seen: IpAddr) -> Request {
         downloaded: announce.downloaded,
         left: announce.left,
         num_want: announce.num_want,
+        key: announce.key,
+        token: announce.tracker_id.unwrap_or_default(),
     })
 }
 
@@ -170,9 +170,23 @@ pub fn native_peers(list: PeerList, seen: IpAddr) -> AnnounceResponse {
         seeders: list.seeders,
         leechers: list.leechers,
         peers: list.peers,
-        tracker_id: None,
-        warning: None,
+        tracker_id: Some(list.token).filter(|token| !token.is_empty()),
+        warning: warning(list.warning, list.stale),
         external_ip: Some(seen.to_canonical()),
+    }
+}
+
+/// The text for people in an answer: BitTorrent has no field for an answer's age.
+fn warning(text: String, stale: Option<Duration>) -> Option<String> {
+    match stale {
+        Some(age) => {
+            let age = format!(
+                "the tracker does not answer; these peers were known {} s ago",
+                age.as_secs()
+            );
+            Some(if text.is_empty() { age } else { format!("{text}; {age}") })
+        }
+        None => Some(text).filter(|text| !text.is_empty()),
     }
 }
 

@@ -7,11 +7,9 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
-use p2pbridge_adapters::Handler;
+use p2pbridge_adapters::{Answer, Asked, Handler};
 use p2pbridge_proto::{
-    Announce, ErrorCode, Fault, Name, OverlayId, Peer, PeerEvent, PeerList, Reply, Request,
-    SwarmStat,
+    Announce, ErrorCode, Fault, Name, Peer, PeerEvent, PeerId, PeerList, Reply, Request, SwarmStat,
 };
 use tokio::time::Instant;
 
@@ -45,7 +43,7 @@ pub struct SwarmTable {
 
 #[derive(Debug)]
 struct Member {
-    id: Vec<u8>,
+    id: PeerId,
     complete: bool,
     seen: Instant,
 }
@@ -120,7 +118,7 @@ impl SwarmTable {
             return Err(self.full());
         }
         let complete = announce.left == Some(0);
-        swarm.insert(endpoint, Member { id: announce.peer.id.clone(), complete, seen: now });
+        swarm.insert(endpoint, Member { id: announce.peer.id, complete, seen: now });
         Ok(())
     }
 
@@ -143,7 +141,7 @@ impl SwarmTable {
         let peers = members()
             .filter(|(endpoint, _)| asker != Some(**endpoint))
             .take(want.min(MOST_WANT))
-            .map(|(endpoint, member)| Peer { id: member.id.clone(), endpoint: *endpoint })
+            .map(|(endpoint, member)| Peer { id: member.id, endpoint: *endpoint })
             .collect();
         PeerList {
             peers,
@@ -151,6 +149,7 @@ impl SwarmTable {
             min_interval: None,
             seeders: Some(seeders),
             leechers: Some(leechers),
+            ..PeerList::default()
         }
     }
 }
@@ -161,10 +160,9 @@ fn sizes<'a>(members: impl Iterator<Item = &'a Member>) -> (u32, u32) {
     })
 }
 
-#[async_trait]
 impl Handler for SwarmTable {
-    async fn handle(&self, _from: &OverlayId, request: Request) -> Result<Reply, Fault> {
-        self.answer(&request, Instant::now())
+    fn handle(&self, _asked: Asked<'_>, request: Request) -> Answer {
+        Answer::Now(self.answer(&request, Instant::now()))
     }
 }
 
@@ -174,13 +172,9 @@ mod tests {
 
     fn announce(name: u8, port: u16, left: u64, event: PeerEvent) -> Request {
         Request::Announce(Announce {
-            peer: Peer::at(([127, 0, 0, 1], port).into()),
-            names: vec![Name::btih([name; 20])],
             event,
-            uploaded: 0,
-            downloaded: 0,
             left: Some(left),
-            num_want: None,
+            ..Announce::new(Peer::at(([127, 0, 0, 1], port).into()), vec![Name::btih([name; 20])])
         })
     }
 

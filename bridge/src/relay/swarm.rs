@@ -197,13 +197,14 @@ impl Swarm {
     ) -> Result<PeerList, Fault> {
         let held = (around.held)();
         let request = Request::Announce(Announce {
-            peer: Peer::at(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0)),
-            names: self.names.clone(),
             event,
-            uploaded: 0,
             downloaded: held,
             left: Some(self.length.saturating_sub(held)),
             num_want: Some(if event == PeerEvent::Stopped { 0 } else { WANT }),
+            ..Announce::new(
+                Peer::at(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0)),
+                self.names.clone(),
+            )
         });
         match around.handler.ask(&self.overlay, request, patience).await? {
             Reply::Peers(list) => Ok(list),

@@ -183,13 +183,12 @@ impl DemoPeer {
     ) -> Result<Vec<Peer>, Failure> {
         let client = self.adapter.tracker_client.as_ref().ok_or("the protocol has no trackers")?;
         let request = Request::Announce(Announce {
-            peer: Peer::at(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0)),
-            names: description.names.clone(),
             event,
-            uploaded: 0,
-            downloaded: 0,
             left: Some(left),
-            num_want: None,
+            ..Announce::new(
+                Peer::at(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0)),
+                description.names.clone(),
+            )
         });
         match client.call(request, Instant::now() + TRACKER).await? {
             Reply::Peers(list) => Ok(list.peers),

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use p2pbridge_proto::Peer;
+use p2pbridge_proto::{Peer, PeerId};
 use thiserror::Error;
 
 use super::super::{
@@ -188,8 +188,8 @@ impl AnnounceResponse {
                         out.dict(|dict| {
                             dict.bytes(b"ip", peer.endpoint.ip().to_string().as_bytes());
                             dict.uint(b"port", peer.endpoint.port().into());
-                            if !no_peer_id && peer.id.len() == 20 {
-                                dict.bytes(b"peer id", &peer.id);
+                            if !no_peer_id && peer.id.as_bytes().len() == 20 {
+                                dict.bytes(b"peer id", peer.id.as_bytes());
                             }
                         });
                     }
@@ -269,9 +269,10 @@ fn dict_peers(list: &List<'_>) -> Vec<Peer> {
         let dict = item.dict()?;
         let ip: IpAddr = text(dict.get(b"ip")?.bytes()?).parse().ok()?;
         let port = u16::try_from(dict.get(b"port")?.int()?).ok().filter(|port| *port != 0)?;
-        let id = dict.get(b"peer id").and_then(Value::bytes).filter(|id| id.len() == 20);
+        let id = dict.get(b"peer id").and_then(Value::bytes).unwrap_or_default();
+        let id = <[u8; 20]>::try_from(id).map_or(PeerId::NONE, PeerId::from);
         let endpoint = SocketAddr::new(ip.to_canonical(), port);
-        Some(Peer { id: id.unwrap_or_default().to_vec(), endpoint })
+        Some(Peer { id, endpoint })
     });
     peers.take(MAX_PEERS).collect()
 }

@@ -13,7 +13,7 @@ fn reads_every_form_of_peers() {
     assert_eq!(endpoints, ["127.0.0.1:6881", "[::1]:6881"]);
     let dicts = ok(b"d8:intervali9e5:peersld2:ip9:127.0.0.17:peer id20:aaaaaaaaaaaaaaaaaaaa4:porti1eed2:ip4:host4:porti1eeee");
     assert_eq!(dicts.peers.len(), 1);
-    assert_eq!(dicts.peers[0].id, b"aaaaaaaaaaaaaaaaaaaa");
+    assert_eq!(dicts.peers[0].id.as_bytes(), b"aaaaaaaaaaaaaaaaaaaa");
 }
 
 #[test]
@@ -74,7 +74,10 @@ fn reads_the_answers_of_opentracker_and_npm_bittorrent_tracker() {
     assert_eq!((npm.seeders, npm.leechers, npm.peers.len()), (Some(1), Some(1), 2));
     let dicts =
         ok(include_bytes!("../../../../../tests/fixtures/bittorrent/npm-announce-dicts.bin"));
-    assert_eq!(dicts.peers.iter().filter(|peer| peer.id.len() == 20).count(), dicts.peers.len());
+    assert_eq!(
+        dicts.peers.iter().filter(|peer| peer.id.as_bytes().len() == 20).count(),
+        dicts.peers.len()
+    );
     let npm = include_bytes!("../../../../../tests/fixtures/bittorrent/npm-scrape.bin");
     assert_eq!(parse_scrape(npm).unwrap().unwrap()[0].1.complete, 1);
 }
@@ -91,7 +94,7 @@ prop_compose! {
         // The compact form has IPv4 first.
         peers.sort_by_key(|(ip, ..)| ip.to_canonical().is_ipv6());
         let peer = |(ip, port, id): (IpAddr, u16, [u8; 20])| Peer {
-            id: id.to_vec(), endpoint: SocketAddr::new(ip.to_canonical(), port),
+            id: id.into(), endpoint: SocketAddr::new(ip.to_canonical(), port),
         };
         AnnounceResponse {
             interval: Duration::from_secs(interval),
@@ -107,7 +110,7 @@ proptest! {
     #[test]
     fn what_is_written_can_be_read(mut response in any_response()) {
         prop_assert_eq!(ok(&response.encode(false, false)), response.clone());
-        response.peers.iter_mut().for_each(|peer| peer.id.clear());
+        response.peers.iter_mut().for_each(|peer| peer.id = PeerId::NONE);
         prop_assert_eq!(ok(&response.encode(true, false)), response.clone());
         prop_assert_eq!(ok(&response.encode(false, true)), response);
     }

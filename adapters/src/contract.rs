@@ -232,6 +232,24 @@ pub trait TrackerServer: Send + Sync {
     fn endpoints(&self) -> Vec<SocketAddr>;
     /// Serves until told to stop; calls the handler for each native request.
     async fn serve(self: Arc<Self>, handler: Arc<dyn Handler>, stop: CancellationToken);
+    /// What it has done since the start.
+    fn counts(&self) -> ServerCounts;
+}
+
+/// What a tracker server has done since the start. Every message that came is one of `requests`, and becomes one of the
+/// others when it is done with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ServerCounts {
+    /// Messages that came.
+    pub requests: u64,
+    /// Those that were answered with what they asked for.
+    pub answered: u64,
+    /// Those that were understood, and got an error that says why not.
+    pub refused: u64,
+    /// Those that could not be understood; where somebody can be told, he was.
+    pub malformed: u64,
+    /// Those for which there was no room: connections and messages over the server's own bounds.
+    pub shed: u64,
 }
 
 /// The one entry point to which tracker servers bring what they were asked.

@@ -6,6 +6,7 @@ pub mod create;
 pub mod describe;
 pub mod identity;
 pub mod leecher;
+mod listen;
 pub mod magnet;
 pub mod merkle;
 pub mod metainfo;

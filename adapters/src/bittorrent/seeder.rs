@@ -7,15 +7,13 @@ mod session;
 mod upload;
 
 use std::{
-    io,
-    net::{Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use p2pbridge_proto::{Name, OverlayId};
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc,
@@ -33,6 +31,7 @@ use self::{
 use super::{
     connection::{ConnectionError, answer, greet},
     identity::Identity,
+    listen,
     metainfo::wire_hash,
     wire::peer::Handshake,
 };
@@ -44,8 +43,6 @@ const ROTATION: Duration = Duration::from_secs(10);
 const MAX_INVITATIONS: usize = 64;
 /// Peers of one invitation that are looked at.
 const MAX_INVITED: usize = 200;
-/// Connections that the kernel keeps until they are taken.
-const BACKLOG: i32 = 1024;
 
 /// What a seeder may use.
 #[derive(Debug, Clone)]
@@ -92,9 +89,9 @@ impl BtSeeder {
     ) -> Result<Arc<Self>, BuildError> {
         let mut listeners = Vec::new();
         for address in &config.listen {
-            match listen(*address) {
+            match listen::tcp(*address).and_then(TcpListener::from_std) {
                 Ok(listener) => listeners.push(listener),
-                Err(error) if is_ipv6_missing(*address, &error) && config.listen.len() > 1 => {
+                Err(error) if listen::is_ipv6_missing(*address, &error) && config.listen.len() > 1 => {
                     warn!(%overlay, %address, %error, "no IPv6 here: this address is left out");
                 }
                 Err(source) => {
@@ -261,24 +258,4 @@ impl Seeder for BtSeeder {
             debug!(overlay = %self.overlay, "an invitation is dropped: too many wait");
         }
     }
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
-
-fn is_ipv6_missing(address: SocketAddr, error: &io::Error) -> bool {
-    /// `EAFNOSUPPORT` of Linux.
-    const NO_FAMILY: i32 = 97;
-    address.ip() == Ipv6Addr::UNSPECIFIED
-        && (error.kind() == io::ErrorKind::AddrNotAvailable
-            || error.raw_os_error() == Some(NO_FAMILY))
 }

@@ -15,7 +15,7 @@ use super::*;
 use crate::{
     Handler, Host, TrackerServer,
     bittorrent::{
-        tracker_server::BtTrackerServer,
+        tracker_server::{BtTrackerServer, ServerConfig},
         wire::udp::{UdpRequest, UdpResponse},
     },
 };
@@ -40,7 +40,12 @@ impl Swarm {
 
     fn start(self: &Arc<Self>, ip: IpAddr) -> SocketAddr {
         let overlay = "t".parse().unwrap();
-        let server = BtTrackerServer::bind(&overlay, &[SocketAddr::new(ip, 0)]).unwrap();
+        let config = ServerConfig {
+            http: vec![SocketAddr::new(ip, 0)],
+            workers: 1,
+            ..ServerConfig::default()
+        };
+        let server = BtTrackerServer::bind(&overlay, &config).unwrap();
         let address = server.endpoints()[0];
         tokio::spawn(server.serve(self.clone(), CancellationToken::new()));
         address

@@ -5,7 +5,6 @@
 
 use std::{
     convert::Infallible,
-    io,
     net::{IpAddr, SocketAddr, TcpListener},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -23,7 +22,6 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use p2pbridge_proto::{ErrorCode, Fault, OverlayId, Reply};
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::TcpStream,
     sync::Semaphore,
@@ -33,6 +31,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
 use super::{
+    listen,
     translate::{
         failure_of_fault, failure_of_query, native_peers, native_swarms, unified_announce,
         unified_scrape,
@@ -41,18 +40,42 @@ use super::{
         AnnounceRequest, Failure, MAX_QUERY, QueryError, ScrapeRequest, write_failure, write_scrape,
     },
 };
-use crate::{Asked, BuildError, Handler, TrackerServer};
+use crate::{Asked, BuildError, Handler, ServerCounts, TrackerServer};
 
 /// How many connections are served at once; more wait to be accepted.
 pub const MAX_CONNECTIONS: usize = 1024;
-/// Connections that the kernel keeps until they are taken.
-const BACKLOG: i32 = 1024;
 /// How long a client may take to send a request, and may leave a connection idle.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an answer may take to be found.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A small tracker over HTTP.
+/// Where and how a tracker listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// Addresses of the tracker over HTTP; port 0 takes any free port.
+    pub http: Vec<SocketAddr>,
+    /// Addresses of the tracker over UDP, which may be the same; port 0 takes any free port.
+    pub udp: Vec<SocketAddr>,
+    /// Whether the tracker is behind a proxy: an asker's address is then the last one in `X-Forwarded-For`.
+    pub trust_forwarded_for: bool,
+    /// Threads that answer, for each of HTTP and UDP; at least one.
+    pub workers: usize,
+}
+
+impl Default for ServerConfig {
+    /// Listens nowhere, with a thread for each processor, at most 4.
+    fn default() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            http: Vec::new(),
+            udp: Vec::new(),
+            trust_forwarded_for: false,
+            workers: processors.min(4),
+        }
+    }
+}
+
+/// A tracker of one overlay, over HTTP and UDP.
 pub struct BtTrackerServer {
     overlay: OverlayId,
     listeners: Mutex<Vec<TcpListener>>,
@@ -61,19 +84,19 @@ pub struct BtTrackerServer {
 }
 
 impl BtTrackerServer {
-    /// Listens at these addresses; port 0 takes any free port.
+    /// Listens at these addresses.
     ///
     /// # Errors
     /// When an address cannot be listened at; the error says which.
-    pub fn bind(overlay: &OverlayId, listen: &[SocketAddr]) -> Result<Arc<Self>, BuildError> {
+    pub fn bind(overlay: &OverlayId, config: &ServerConfig) -> Result<Arc<Self>, BuildError> {
         let (mut listeners, mut endpoints) = (Vec::new(), Vec::new());
-        for address in listen {
+        for address in &config.http {
             let fail = |source| BuildError {
                 overlay: overlay.clone(),
                 what: format!("listen on {address} as a tracker"),
                 source,
             };
-            let listener = listen_at(*address).map_err(fail)?;
+            let listener = listen::tcp(*address).map_err(fail)?;
             endpoints.push(listener.local_addr().map_err(fail)?);
             listeners.push(listener);
         }
@@ -223,19 +246,10 @@ impl TrackerServer for BtTrackerServer {
         tasks.close();
         tasks.wait().await;
     }
-}
 
-fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        // Else it would take the port in IPv4 too.
-        socket.set_only_v6(true)?;
+    fn counts(&self) -> ServerCounts {
+        ServerCounts::default()
     }
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }
 
 /// Why a request is not answered with what it asks for.

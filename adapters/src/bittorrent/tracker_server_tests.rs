@@ -37,8 +37,9 @@ impl Handler for Scripted {
 }
 
 fn start() -> (SocketAddr, CancellationToken, JoinHandle<()>) {
-    let listen = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-    let server = BtTrackerServer::bind(&"t".parse().unwrap(), &listen).unwrap();
+    let http = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+    let config = ServerConfig { http, ..ServerConfig::default() };
+    let server = BtTrackerServer::bind(&"t".parse().unwrap(), &config).unwrap();
     let (address, stop) = (server.endpoints()[0], CancellationToken::new());
     (address, stop.clone(), tokio::spawn(server.serve(Arc::new(Scripted), stop)))
 }

@@ -16,7 +16,9 @@ use futures::stream::{FuturesOrdered, StreamExt as _};
 use indicatif::ProgressBar;
 use p2pbridge_adapters::{
     Adapter, Attendance, Availability, ContentReader, Description, Host, Library, ReadError,
-    SourceSession, TrackerServer, bittorrent::tracker_server::BtTrackerServer, registry,
+    SourceSession, TrackerServer, 
+    bittorrent::tracker_server::{BtTrackerServer, ServerConfig},
+    registry,
 };
 use p2pbridge_proto::{Announce, Bits, Name, OverlayId, Peer, PeerEvent, Reply, Request};
 use tokio::time::{Instant, sleep, timeout};
@@ -41,7 +43,8 @@ impl DemoTracker {
     pub(super) async fn start(stop: &CancellationToken) -> Result<Self, Failure> {
         let id: OverlayId = "demo".parse()?;
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-        let server: Arc<dyn TrackerServer> = BtTrackerServer::bind(&id, &[loopback])?;
+        let config = ServerConfig { http: vec![loopback], workers: 1, ..ServerConfig::default() };
+        let server: Arc<dyn TrackerServer> = BtTrackerServer::bind(&id, &config)?;
         let url = announce_url(&server).ok_or("the tracker has no address")?;
         let limits = SwarmLimits { interval: Duration::from_secs(5), ..SwarmLimits::default() };
         tokio::spawn(server.serve(Arc::new(SwarmTable::new(limits)), stop.clone()));

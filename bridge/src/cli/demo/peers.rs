@@ -16,7 +16,7 @@ use futures::stream::{FuturesOrdered, StreamExt as _};
 use indicatif::ProgressBar;
 use p2pbridge_adapters::{
     Adapter, Attendance, Availability, ContentReader, Description, Host, Library, ReadError,
-    SourceSession, TrackerServer, 
+    SourceSession, TrackerServer, TrackerTerms,
     bittorrent::tracker_server::{BtTrackerServer, ServerConfig},
     registry,
 };
@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, announce_url};
-use crate::handler::swarms::{SwarmLimits, SwarmTable};
+use crate::handler::SwarmTable;
 
 /// How long a tracker has to answer.
 const TRACKER: Duration = Duration::from_secs(5);
@@ -46,8 +46,9 @@ impl DemoTracker {
         let config = ServerConfig { http: vec![loopback], workers: 1, ..ServerConfig::default() };
         let server: Arc<dyn TrackerServer> = BtTrackerServer::bind(&id, &config)?;
         let url = announce_url(&server).ok_or("the tracker has no address")?;
-        let limits = SwarmLimits { interval: Duration::from_secs(5), ..SwarmLimits::default() };
-        tokio::spawn(server.serve(Arc::new(SwarmTable::new(limits)), stop.clone()));
+        let interval = Duration::from_secs(5);
+        let terms = TrackerTerms { interval, ..TrackerTerms::default() };
+        tokio::spawn(server.serve(Arc::new(SwarmTable::new(terms)), stop.clone()));
         Ok(Self { url })
     }
 }

@@ -30,18 +30,35 @@ pub fn read_v6(bytes: &[u8], most: usize) -> Vec<Peer> {
     peers.take(most).collect()
 }
 
-/// The peers as bytes: those of IPv4, and those of IPv6.
-#[must_use]
-pub fn write(peers: &[Peer]) -> (Vec<u8>, Vec<u8>) {
-    let (mut v4, mut v6) = (Vec::new(), Vec::new());
-    for peer in peers {
-        let port = peer.endpoint.port().to_be_bytes();
-        match peer.endpoint.ip().to_canonical() {
-            IpAddr::V4(ip) => v4.extend_from_slice(&[&ip.octets()[..], &port].concat()),
-            IpAddr::V6(ip) => v6.extend_from_slice(&[&ip.octets()[..], &port].concat()),
-        }
+/// Writes the IPv4 ones among the peers, at most `most`; says how many.
+pub fn write_v4(out: &mut Vec<u8>, peers: &[Peer], most: usize) -> usize {
+    let addresses = peers.iter().filter_map(|peer| match peer.endpoint.ip().to_canonical() {
+        IpAddr::V4(ip) => Some((ip.octets(), peer.endpoint.port())),
+        IpAddr::V6(_) => None,
+    });
+    write(out, addresses.take(most))
+}
+
+/// Writes the IPv6 ones among the peers, at most `most`; says how many.
+pub fn write_v6(out: &mut Vec<u8>, peers: &[Peer], most: usize) -> usize {
+    let addresses = peers.iter().filter_map(|peer| match peer.endpoint.ip().to_canonical() {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(ip) => Some((ip.octets(), peer.endpoint.port())),
+    });
+    write(out, addresses.take(most))
+}
+
+fn write<const N: usize>(
+    out: &mut Vec<u8>,
+    addresses: impl Iterator<Item = ([u8; N], u16)>,
+) -> usize {
+    let mut count = 0;
+    for (ip, port) in addresses {
+        out.extend_from_slice(&ip);
+        out.extend_from_slice(&port.to_be_bytes());
+        count += 1;
     }
-    (v4, v6)
+    count
 }
 
 fn peer(ip: IpAddr, port: u16) -> Option<Peer> {

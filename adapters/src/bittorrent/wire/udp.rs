@@ -1,5 +1,7 @@
 //! Packets of UDP trackers: BEP 15, with the options of BEP 41.
 
+use std::time::Duration;
+
 use p2pbridge_proto::{Peer, PeerEvent};
 use thiserror::Error;
 
@@ -12,6 +14,10 @@ use super::{
 pub const MAGIC: u64 = 0x0417_2710_1980;
 /// The most info-hashes in one scrape.
 pub const MAX_SCRAPE: usize = 74;
+/// The most IPv4 peers in one answer, so that it goes through an Ethernet in one piece: 1472 bytes.
+pub const MAX_PEERS_V4: usize = (1472 - 20) / compact::STRIDE_V4;
+/// The most IPv6 peers in one answer: 1452 bytes.
+pub const MAX_PEERS_V6: usize = (1452 - 20) / compact::STRIDE_V6;
 /// Bytes of an announce without options.
 const ANNOUNCE: usize = 98;
 const MAX_URL_DATA: usize = 2048;
@@ -101,11 +107,27 @@ pub enum UdpError {
     #[error("a connect without the protocol's magic number")]
     Magic,
     /// An announce with an event that is none.
-    #[error("event {0} is not known")]
-    Event(u32),
+    #[error("event {event} is not known")]
+    Event {
+        /// What the asker says that happened.
+        event: u32,
+        /// The asker's.
+        transaction: u32,
+    },
+    /// An announce of a peer that cannot be reached.
+    #[error("the port is 0")]
+    Port {
+        /// The asker's.
+        transaction: u32,
+    },
     /// A number of info-hashes that cannot be.
-    #[error("a scrape of {0} bytes of info-hashes")]
-    Hashes(usize),
+    #[error("{length} bytes of info-hashes: 1 to {MAX_SCRAPE} of 20 bytes can be asked for")]
+    Hashes {
+        /// Bytes behind the head.
+        length: usize,
+        /// The asker's.
+        transaction: u32,
+    },
 }
 
 impl UdpRequest {
@@ -154,7 +176,7 @@ impl UdpRequest {
             2 => {
                 let (hashes, rest) = fields.rest().as_chunks::<20>();
                 if hashes.is_empty() || hashes.len() > MAX_SCRAPE || !rest.is_empty() {
-                    return Err(UdpError::Hashes(fields.rest().len()));
+                    return Err(UdpError::Hashes { length: fields.rest().len(), transaction });
                 }
                 Ok(Self::Scrape { connection, transaction, info_hashes: hashes.to_vec() })
             }
@@ -168,31 +190,22 @@ impl UdpResponse {
     #[must_use]
     pub fn encode(&self, ipv6: bool) -> Vec<u8> {
         let mut out = Vec::with_capacity(128);
-        let mut u32s = |numbers: &[u32]| {
-            numbers.iter().for_each(|number| out.extend_from_slice(&number.to_be_bytes()));
-        };
         match self {
             Self::Connect { transaction, connection } => {
-                u32s(&[0, *transaction]);
-                out.extend_from_slice(&connection.to_be_bytes());
+                write_connect(&mut out, *transaction, *connection);
             }
             Self::Announce { transaction, response } => {
-                let interval = u32::try_from(response.interval.as_secs()).unwrap_or(u32::MAX);
-                let (leechers, seeders) = (response.leechers, response.seeders);
-                u32s(&[1, *transaction, interval, leechers.unwrap_or(0), seeders.unwrap_or(0)]);
-                let (v4, v6) = compact::write(&response.peers);
-                out.extend_from_slice(if ipv6 { &v6 } else { &v4 });
+                let counts = AnnounceCounts {
+                    interval: response.interval,
+                    leechers: response.leechers.unwrap_or(0),
+                    seeders: response.seeders.unwrap_or(0),
+                };
+                write_peers(&mut out, *transaction, counts, &response.peers, ipv6);
             }
             Self::Scrape { transaction, swarms } => {
-                u32s(&[2, *transaction]);
-                for swarm in swarms {
-                    u32s(&[swarm.complete, swarm.downloaded.unwrap_or(0), swarm.incomplete]);
-                }
+                write_swarms(&mut out, *transaction, swarms.iter().copied());
             }
-            Self::Error { transaction, message } => {
-                u32s(&[3, *transaction]);
-                out.extend_from_slice(message.as_bytes());
-            }
+            Self::Error { transaction, message } => write_error(&mut out, *transaction, message),
         }
         out
     }
@@ -258,14 +271,80 @@ impl UdpResponse {
 }
 
 impl UdpError {
-    /// The transaction of a broken packet, if it got that far.
+    /// The transaction of a broken packet of a known kind, if it got that far.
     #[must_use]
     pub fn transaction(&self) -> Option<u32> {
         match self {
             Self::Short { transaction, length, .. } if *length >= 8 => Some(*transaction),
-            _ => None,
+            Self::Event { transaction, .. }
+            | Self::Port { transaction }
+            | Self::Hashes { transaction, .. } => Some(*transaction),
+            Self::Short { .. } | Self::Action(_) | Self::Magic => None,
         }
     }
+}
+
+/// The numbers of an answer to an announce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AnnounceCounts {
+    /// How long to wait before the next announce.
+    pub interval: Duration,
+    /// Peers that lack something.
+    pub leechers: u32,
+    /// Peers that hold everything.
+    pub seeders: u32,
+}
+
+/// Writes the answer to a connect.
+pub fn write_connect(out: &mut Vec<u8>, transaction: u32, connection: u64) {
+    write_head(out, 0, transaction);
+    out.extend_from_slice(&connection.to_be_bytes());
+}
+
+/// Writes the answer to an announce that came over IPv6 or IPv4: the peers of that family, as many as go into a
+/// packet ([`MAX_PEERS_V4`], [`MAX_PEERS_V6`]).
+pub fn write_peers(
+    out: &mut Vec<u8>,
+    transaction: u32,
+    counts: AnnounceCounts,
+    peers: &[Peer],
+    ipv6: bool,
+) {
+    write_head(out, 1, transaction);
+    let interval = u32::try_from(counts.interval.as_secs()).unwrap_or(u32::MAX);
+    for number in [interval, counts.leechers, counts.seeders] {
+        out.extend_from_slice(&number.to_be_bytes());
+    }
+    if ipv6 {
+        compact::write_v6(out, peers, MAX_PEERS_V6);
+    } else {
+        compact::write_v4(out, peers, MAX_PEERS_V4);
+    }
+}
+
+/// Writes the answer to a scrape.
+pub fn write_swarms(
+    out: &mut Vec<u8>,
+    transaction: u32,
+    swarms: impl Iterator<Item = SwarmCounts>,
+) {
+    write_head(out, 2, transaction);
+    for swarm in swarms {
+        for number in [swarm.complete, swarm.downloaded.unwrap_or(0), swarm.incomplete] {
+            out.extend_from_slice(&number.to_be_bytes());
+        }
+    }
+}
+
+/// Writes a refusal.
+pub fn write_error(out: &mut Vec<u8>, transaction: u32, message: &str) {
+    write_head(out, 3, transaction);
+    out.extend_from_slice(message.as_bytes());
+}
+
+fn write_head(out: &mut Vec<u8>, action: u32, transaction: u32) {
+    out.extend_from_slice(&action.to_be_bytes());
+    out.extend_from_slice(&transaction.to_be_bytes());
 }
 
 fn encode_announce(out: &mut Vec<u8>, announce: &AnnounceRequest) {
@@ -296,13 +375,17 @@ fn decode_announce(fields: &mut Fields<'_>) -> Result<AnnounceRequest, UdpError>
         1 => PeerEvent::Completed,
         2 => PeerEvent::Started,
         3 => PeerEvent::Stopped,
-        other => return Err(UdpError::Event(other)),
+        event => return Err(UdpError::Event { event, transaction: fields.transaction }),
     };
     let (_address, key, num_want) = (fields.u32()?, fields.u32()?, fields.u32()?);
+    let port = u16::from_be_bytes(fields.array()?);
+    if port == 0 && event != PeerEvent::Stopped {
+        return Err(UdpError::Port { transaction: fields.transaction });
+    }
     Ok(AnnounceRequest {
         info_hash,
         peer_id,
-        port: u16::from_be_bytes(fields.array()?),
+        port,
         uploaded,
         downloaded,
         left: (left < UNKNOWN_LEFT).then_some(left),

@@ -9,6 +9,8 @@ use thiserror::Error;
 pub const MAX_QUERY: usize = 4096;
 /// The most info-hashes in one scrape.
 pub const MAX_SCRAPE: usize = 50;
+/// The longest `trackerid` that is taken back, in bytes.
+pub const MAX_TOKEN: usize = 256;
 
 /// An announce (BEP 3), over HTTP or UDP.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,10 +108,11 @@ impl AnnounceRequest {
         out
     }
 
-    /// Reads a query string. `ip=`, `ipv4=` and `ipv6=` are not looked at: the address is the one that is seen.
+    /// Reads a query string. `ip=`, `ipv4=` and `ipv6=` are not looked at: the address is the one that is seen. Fields
+    /// that are not known are passed over.
     ///
     /// # Errors
-    /// When a field that must be there is missing, or a field cannot be understood.
+    /// When a field that must be there is missing, a known field is there twice, or one cannot be understood.
     pub fn parse(query: &str) -> Result<Self, QueryError> {
         let (mut info_hash, mut peer_id, mut port) = (None, None, None);
         let mut request = Self {
@@ -126,21 +129,26 @@ impl AnnounceRequest {
             compact: true,
             no_peer_id: false,
         };
-        for pair in pairs(query)? {
-            let (name, value) = pair;
+        let mut seen = Seen::default();
+        for (name, value) in pairs(query)? {
+            let Some((at, field)) = FIELDS.iter().enumerate().find(|(_, field)| **field == name)
+            else {
+                continue;
+            };
+            seen.once(at, field)?;
             match name {
-                "info_hash" => info_hash = Some(hash("info_hash", value)?),
-                "peer_id" => peer_id = Some(hash("peer_id", value)?),
-                "port" => port = Some(number("port", value)?),
-                "uploaded" => request.uploaded = number("uploaded", value)?,
-                "downloaded" => request.downloaded = number("downloaded", value)?,
-                "left" => request.left = Some(number("left", value)?),
+                "info_hash" => info_hash = Some(hash(field, value)?),
+                "peer_id" => peer_id = Some(hash(field, value)?),
+                "port" => port = Some(number(field, value)?),
+                "uploaded" => request.uploaded = number(field, value)?,
+                "downloaded" => request.downloaded = number(field, value)?,
+                "left" => request.left = Some(number(field, value)?),
                 "event" => request.event = event(value)?,
                 // Clients send -1 for "as many as you like".
                 "numwant" if value.starts_with('-') => request.num_want = None,
-                "numwant" => request.num_want = Some(number("numwant", value)?),
+                "numwant" => request.num_want = Some(number(field, value)?),
                 "key" => request.key = u32::from_str_radix(value, 16).ok(),
-                "trackerid" => request.tracker_id = Some(decode("trackerid", value)?),
+                "trackerid" => request.tracker_id = Some(decode(field, value)?),
                 "compact" => request.compact = value != "0",
                 "no_peer_id" => request.no_peer_id = value == "1",
                 _ => {}
@@ -168,7 +176,7 @@ impl ScrapeRequest {
     /// Reads a query string.
     ///
     /// # Errors
-    /// When there is no info-hash, one that is none, or more than [`MAX_SCRAPE`].
+    /// When there is no info-hash, one that is none, or more than [`MAX_SCRAPE`]. The same one may be there twice.
     pub fn parse(query: &str) -> Result<Self, QueryError> {
         let mut info_hashes = Vec::new();
         for (_, value) in pairs(query)?.filter(|(name, _)| *name == "info_hash") {
@@ -236,27 +244,74 @@ fn number<N: std::str::FromStr>(field: &'static str, value: &str) -> Result<N, Q
 }
 
 fn hash(field: &'static str, value: &str) -> Result<[u8; 20], QueryError> {
-    let bytes = decode(field, value)?;
-    bytes.try_into().map_err(|_| QueryError::Invalid { field, problem: "has not 20 bytes" })
+    let mut out = [0; 20];
+    let mut places = out.iter_mut();
+    let wrong = || QueryError::Invalid { field, problem: "has not 20 bytes" };
+    for byte in decoded(field, value) {
+        *places.next().ok_or_else(wrong)? = byte?;
+    }
+    if places.next().is_some() { Err(wrong()) } else { Ok(out) }
+}
+
+/// A byte string of at most [`MAX_TOKEN`] bytes.
+fn decode(field: &'static str, value: &str) -> Result<Vec<u8>, QueryError> {
+    let bytes: Vec<u8> = decoded(field, value).collect::<Result<_, _>>()?;
+    if bytes.len() > MAX_TOKEN {
+        return Err(QueryError::Invalid { field, problem: "is too long" });
+    }
+    Ok(bytes)
 }
 
 /// Undoes percent-encoding. A `+` is a plus.
-fn decode(field: &'static str, value: &str) -> Result<Vec<u8>, QueryError> {
-    let bad = || QueryError::Invalid { field, problem: "has a % without two hex digits" };
+fn decoded(field: &'static str, value: &str) -> impl Iterator<Item = Result<u8, QueryError>> {
+    let bad = move || QueryError::Invalid { field, problem: "has a % without two hex digits" };
     let digit = |byte: Option<u8>| {
         byte.and_then(|byte| char::from(byte).to_digit(16))
             .and_then(|digit| u8::try_from(digit).ok())
-            .ok_or_else(bad)
     };
-    let mut out = Vec::with_capacity(20);
     let mut bytes = value.bytes();
-    while let Some(byte) = bytes.next() {
-        out.push(match byte {
-            b'%' => digit(bytes.next())? << 4 | digit(bytes.next())?,
-            other => other,
-        });
+    std::iter::from_fn(move || {
+        Some(match bytes.next()? {
+            b'%' => match (digit(bytes.next()), digit(bytes.next())) {
+                (Some(high), Some(low)) => Ok(high << 4 | low),
+                _ => Err(bad()),
+            },
+            other => Ok(other),
+        })
+    })
+}
+
+/// The fields of an announce that are looked at.
+const FIELDS: [&str; 12] = [
+    "info_hash",
+    "peer_id",
+    "port",
+    "uploaded",
+    "downloaded",
+    "left",
+    "event",
+    "numwant",
+    "key",
+    "trackerid",
+    "compact",
+    "no_peer_id",
+];
+
+/// Which of [`FIELDS`] there were.
+#[derive(Default)]
+struct Seen(u16);
+
+impl Seen {
+    /// # Errors
+    /// When the field was there before: which of the two is meant cannot be known.
+    fn once(&mut self, at: usize, field: &'static str) -> Result<(), QueryError> {
+        let bit = 1 << at;
+        if self.0 & bit != 0 {
+            return Err(QueryError::Invalid { field, problem: "is there twice" });
+        }
+        self.0 |= bit;
+        Ok(())
     }
-    Ok(out)
 }
 
 #[cfg(test)]
@@ -304,7 +359,7 @@ mod tests {
                 PeerEvent::Regular, PeerEvent::Started, PeerEvent::Completed, PeerEvent::Stopped, PeerEvent::Paused,
             ]),
             (num_want, key, compact, no_peer_id) in any::<(Option<u32>, Option<u32>, bool, bool)>(),
-            tracker_id in any::<Option<Vec<u8>>>(),
+            tracker_id in prop::option::of(prop::collection::vec(any::<u8>(), 0..MAX_TOKEN)),
         ) -> AnnounceRequest {
             AnnounceRequest {
                 info_hash, peer_id, port, uploaded, downloaded, left, event, num_want, key, tracker_id, compact,

@@ -149,54 +149,98 @@ pub fn parse_scrape(
 }
 
 impl AnnounceResponse {
-    /// The answer as bencode: peers as strings of addresses (BEP 23, 7), or as dictionaries, with or without ids.
+    /// The answer as bencode: with peers as strings of addresses (BEP 23, 7) or as dictionaries, with or without their
+    /// ids.
     #[must_use]
     pub fn encode(&self, compact: bool, no_peer_id: bool) -> Vec<u8> {
-        encode_dict(|dict| {
-            dict.uint(b"interval", self.interval.as_secs());
-            if let Some(min) = self.min_interval {
-                dict.uint(b"min interval", min.as_secs());
-            }
-            let counts = [(&b"complete"[..], self.seeders), (b"incomplete", self.leechers)];
-            for (key, count) in counts {
-                if let Some(count) = count {
-                    dict.uint(key, count.into());
-                }
-            }
-            if let Some(id) = &self.tracker_id {
-                dict.bytes(b"tracker id", id);
-            }
-            if let Some(warning) = &self.warning {
-                dict.bytes(b"warning message", warning.as_bytes());
-            }
-            match self.external_ip {
-                Some(IpAddr::V4(ip)) => dict.bytes(b"external ip", &ip.octets()),
-                Some(IpAddr::V6(ip)) => dict.bytes(b"external ip", &ip.octets()),
-                None => {}
-            }
-            if compact {
-                let (v4, v6) = compact::write(&self.peers);
-                dict.bytes(b"peers", &v4);
-                if !v6.is_empty() {
-                    dict.bytes(b"peers6", &v6);
-                }
-                return;
-            }
-            dict.entry(b"peers", |out| {
-                out.list(|out| {
-                    for peer in &self.peers {
-                        out.dict(|dict| {
-                            dict.bytes(b"ip", peer.endpoint.ip().to_string().as_bytes());
-                            dict.uint(b"port", peer.endpoint.port().into());
-                            if !no_peer_id && peer.id.as_bytes().len() == 20 {
-                                dict.bytes(b"peer id", peer.id.as_bytes());
-                            }
-                        });
-                    }
-                });
-            });
-        })
+        let mut out = Vec::with_capacity(512);
+        self.encode_into(&mut out, compact, no_peer_id);
+        out
     }
+
+    /// Writes the answer as bencode behind what is there, as [`AnnounceResponse::encode`] does.
+    pub fn encode_into(&self, out: &mut Vec<u8>, compact: bool, no_peer_id: bool) {
+        // Keys in rising order, as bencode wants them.
+        out.push(b'd');
+        if let Some(seeders) = self.seeders {
+            put_uint(out, b"complete", seeders.into());
+        }
+        match self.external_ip {
+            Some(IpAddr::V4(ip)) => put_bytes(out, b"external ip", &ip.octets()),
+            Some(IpAddr::V6(ip)) => put_bytes(out, b"external ip", &ip.octets()),
+            None => {}
+        }
+        if let Some(leechers) = self.leechers {
+            put_uint(out, b"incomplete", leechers.into());
+        }
+        put_uint(out, b"interval", self.interval.as_secs());
+        if let Some(min) = self.min_interval {
+            put_uint(out, b"min interval", min.as_secs());
+        }
+        if compact {
+            self.put_compact(out);
+        } else {
+            self.put_dicts(out, no_peer_id);
+        }
+        if let Some(id) = &self.tracker_id {
+            put_bytes(out, b"tracker id", id);
+        }
+        if let Some(warning) = &self.warning {
+            put_bytes(out, b"warning message", warning.as_bytes());
+        }
+        out.push(b'e');
+    }
+
+    fn put_compact(&self, out: &mut Vec<u8>) {
+        let is_v4 = |peer: &&Peer| peer.endpoint.ip().to_canonical().is_ipv4();
+        let v4 = self.peers.iter().filter(is_v4).count();
+        let v6 = self.peers.len() - v4;
+        put_string(out, b"peers");
+        put_length(out, v4 * compact::STRIDE_V4);
+        compact::write_v4(out, &self.peers, v4);
+        if v6 > 0 {
+            put_string(out, b"peers6");
+            put_length(out, v6 * compact::STRIDE_V6);
+            compact::write_v6(out, &self.peers, v6);
+        }
+    }
+
+    fn put_dicts(&self, out: &mut Vec<u8>, no_peer_id: bool) {
+        put_string(out, b"peers");
+        out.push(b'l');
+        for peer in &self.peers {
+            out.push(b'd');
+            put_bytes(out, b"ip", peer.endpoint.ip().to_string().as_bytes());
+            if !no_peer_id && peer.id.as_bytes().len() == 20 {
+                put_bytes(out, b"peer id", peer.id.as_bytes());
+            }
+            put_uint(out, b"port", peer.endpoint.port().into());
+            out.push(b'e');
+        }
+        out.push(b'e');
+    }
+}
+
+fn put_uint(out: &mut Vec<u8>, key: &[u8], value: u64) {
+    put_string(out, key);
+    out.push(b'i');
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    out.push(b'e');
+}
+
+fn put_bytes(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+    put_string(out, key);
+    put_string(out, value);
+}
+
+fn put_string(out: &mut Vec<u8>, value: &[u8]) {
+    put_length(out, value.len());
+    out.extend_from_slice(value);
+}
+
+fn put_length(out: &mut Vec<u8>, length: usize) {
+    out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+    out.push(b':');
 }
 
 /// A refusal as bencode (BEP 3, 31).

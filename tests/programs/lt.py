@@ -2,7 +2,9 @@
 
 Commands: {"add": what, "dir": …, "up": bytes/s, "down": bytes/s}   what is the path of a .torrent, or a magnet link
           {"connect": [host, port]}   {"status": true}
+          {"scrape": true}   {"announce": true}
 Events:   {"event": "listening"} {"event": "added"} {"event": "metadata"} {"event": "finished"} {"event": "status", …}
+          {"event": "scraped", "complete": …, "incomplete": …}
 """
 
 import json
@@ -12,10 +14,10 @@ import threading
 
 import libtorrent as lt
 
-port = int(sys.argv[1])
+listen = sys.argv[1]
 session = lt.session(
     {
-        "listen_interfaces": f"127.0.0.1:{port}",
+        "listen_interfaces": listen,
         # No more than is read here: among all the others are some whose conversion to Python crashes now and then (2.0.8).
         "alert_mask": sum(
             getattr(lt.alert.category_t, f"{kind}_notification") for kind in ("error", "status", "storage", "tracker")
@@ -86,6 +88,8 @@ def main():
                     say("listening")
                 elif isinstance(alert, lt.metadata_received_alert):
                     say("metadata")
+                elif isinstance(alert, lt.scrape_reply_alert):
+                    say("scraped", complete=alert.complete, incomplete=alert.incomplete)
                 elif isinstance(alert, lt.torrent_finished_alert):
                     # Everything is on disk before it is said.
                     whole = True
@@ -101,6 +105,10 @@ def main():
                 handle = add(command)
             elif "connect" in command:
                 handle.connect_peer(tuple(command["connect"]))
+            elif "scrape" in command:
+                handle.scrape_tracker()
+            elif "announce" in command:
+                handle.force_reannounce(0, -1, lt.reannounce_flags_t.ignore_min_interval)
             elif "status" in command:
                 status(handle)
 

@@ -1,5 +1,6 @@
 //! aria2: a downloader without a session of its own. It ends when it has everything.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use crate::{Launch, Limits, Program, Scene, What, free_port};
@@ -14,11 +15,11 @@ pub struct Aria2 {
 }
 
 impl Aria2 {
-    /// Shares what lies whole in `dir`.
+    /// Shares what lies whole in `dir`, at this address.
     #[must_use]
-    pub fn seed(scene: &Scene, what: &What, dir: &Path, limits: Limits) -> Self {
+    pub fn seed(scene: &Scene, what: &What, dir: &Path, limits: Limits, at: IpAddr) -> Self {
         let port = free_port();
-        let program = common(scene, "aria2-seed", port, dir, limits)
+        let program = common(scene, "aria2-seed", (at, port), dir, limits)
             .args(["--seed-ratio=0.0", "--check-integrity=true", "--bt-seed-unverified=true"])
             .arg(what.argument())
             .start(scene);
@@ -27,9 +28,9 @@ impl Aria2 {
 
     /// Downloads into `dir`, and ends.
     #[must_use]
-    pub fn leech(scene: &Scene, what: &What, dir: &Path, limits: Limits) -> Self {
+    pub fn leech(scene: &Scene, what: &What, dir: &Path, limits: Limits, at: IpAddr) -> Self {
         let port = free_port();
-        let program = common(scene, "aria2-leech", port, dir, limits)
+        let program = common(scene, "aria2-leech", (at, port), dir, limits)
             .arg("--seed-time=0")
             .arg(what.argument())
             .start(scene);
@@ -45,7 +46,13 @@ impl Aria2 {
 
 /// What every aria2 here has: no other way to peers than the tracker, and a short interval between announces. Without a DHT it has no
 /// UDP socket and cannot ask UDP trackers; its DHT here knows of nobody.
-fn common(scene: &Scene, label: &str, port: u16, dir: &Path, limits: Limits) -> Launch {
+fn common(
+    scene: &Scene,
+    label: &str,
+    (at, port): (IpAddr, u16),
+    dir: &Path,
+    limits: Limits,
+) -> Launch {
     Launch::new(label, "aria2c")
         .args([
             "--no-conf=true",
@@ -53,12 +60,9 @@ fn common(scene: &Scene, label: &str, port: u16, dir: &Path, limits: Limits) -> 
             "--enable-dht6=false",
             "--bt-enable-lpd=false",
         ])
-        .args([
-            "--enable-peer-exchange=false",
-            "--file-allocation=none",
-            "--disable-ipv6=true",
-            "--interface=127.0.0.1",
-        ])
+        .args(["--enable-peer-exchange=false", "--file-allocation=none"])
+        .arg(format!("--disable-ipv6={}", at.is_ipv4()))
+        .arg(format!("--interface={at}"))
         .args([
             "--bt-max-peers=0",
             "--allow-overwrite=true",

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
@@ -32,17 +33,118 @@ pub struct OverlayConfig {
     pub id: String,
     /// Announce URLs.
     pub trackers: Vec<String>,
-    /// Where its peers reach the bridge.
+    /// Where its peers reach the bridge: on 127.0.0.1, and with a tracker at `::1` there also.
     pub port: u16,
+    /// What it is as a tracker; none in presence.
+    pub tracker: Option<TrackerConfig>,
+    /// Messages a second to each of its trackers; none for the default.
+    pub per_second: Option<u32>,
+}
+
+/// The bridge as a tracker: one port of TCP, and in front of UDP also.
+#[derive(Clone, Copy, Debug)]
+pub struct TrackerConfig {
+    /// `front` or `inline`.
+    pub mode: &'static str,
+    /// Its port.
+    pub port: u16,
+    /// Whether it is at `::1` also.
+    pub ipv6: bool,
+    /// More keys of its table, a line each.
+    pub more: &'static str,
 }
 
 impl OverlayConfig {
-    /// An overlay at a free port.
+    /// An overlay in presence, at a free port.
     #[must_use]
     pub fn new(id: &str, trackers: &[String]) -> Self {
-        Self { id: id.to_owned(), trackers: trackers.to_vec(), port: free_port() }
+        let trackers = trackers.to_vec();
+        Self { id: id.to_owned(), trackers, port: free_port(), tracker: None, per_second: None }
+    }
+
+    /// An overlay whose only tracker is the bridge, over HTTP and UDP, on 127.0.0.1 and on `::1`. Its peers come back every two seconds.
+    #[must_use]
+    pub fn front(id: &str) -> Self {
+        let tracker = TrackerConfig { mode: "front", port: free_port(), ipv6: true, more: LIVELY };
+        Self { tracker: Some(tracker), ..Self::new(id, &[]) }
+    }
+
+    /// An overlay in which the bridge stands before these trackers, over HTTP on 127.0.0.1.
+    #[must_use]
+    pub fn inline(id: &str, trackers: &[String]) -> Self {
+        let tracker =
+            TrackerConfig { mode: "inline", port: free_port(), ipv6: false, more: LIVELY };
+        Self { tracker: Some(tracker), ..Self::new(id, trackers) }
+    }
+
+    /// With this many messages a second to each of its trackers.
+    #[must_use]
+    pub fn with_budget(mut self, per_second: u32) -> Self {
+        self.per_second = Some(per_second);
+        self
+    }
+
+    /// With other keys in the tracker's table.
+    #[must_use]
+    pub fn with_terms(mut self, more: &'static str) -> Self {
+        if let Some(tracker) = &mut self.tracker {
+            tracker.more = more;
+        }
+        self
+    }
+
+    /// The bridge's own announce URL at one of its doors; `scheme` is `http` or `udp`.
+    ///
+    /// # Panics
+    /// In presence.
+    #[must_use]
+    pub fn announce(&self, scheme: &str, at: IpAddr) -> String {
+        let tracker = self.tracker.expect("a tracker of its own");
+        format!("{scheme}://{}/announce", SocketAddr::new(at, tracker.port))
+    }
+
+    /// The announce URL over HTTP on 127.0.0.1.
+    #[must_use]
+    pub fn http(&self) -> String {
+        self.announce("http", Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// The announce URL over UDP on 127.0.0.1.
+    #[must_use]
+    pub fn udp(&self) -> String {
+        self.announce("udp", Ipv4Addr::LOCALHOST.into())
+    }
+
+    fn toml(&self) -> String {
+        let Self { id, trackers, port, tracker, per_second } = self;
+        let here: IpAddr = Ipv4Addr::LOCALHOST.into();
+        let at = |port: u16, ipv6: bool| -> Vec<String> {
+            let ips = [Some(here), ipv6.then_some(Ipv6Addr::LOCALHOST.into())];
+            ips.into_iter().flatten().map(|ip| SocketAddr::new(ip, port).to_string()).collect()
+        };
+        let listen = at(*port, tracker.is_some_and(|tracker| tracker.ipv6));
+        let mut text = format!("[overlays.bittorrent.{id}]\nlisten = {listen:?}\n");
+        if !trackers.is_empty() {
+            text += &format!("trackers = {trackers:?}\n");
+        }
+        if let Some(TrackerConfig { mode, port, ipv6, more }) = tracker {
+            let doors = at(*port, *ipv6);
+            text += &format!(
+                "mode = {mode:?}\n[overlays.bittorrent.{id}.tracker]\nhttp = {doors:?}\n{more}"
+            );
+            if *mode == "front" {
+                text += &format!("udp = {doors:?}\n");
+            }
+        }
+        if let Some(per_second) = per_second {
+            text += &format!("[overlays.bittorrent.{id}.budget]\nper_second = {per_second}\n");
+        }
+        text
     }
 }
+
+/// Nobody here has half an hour.
+const LIVELY: &str = "interval = 2\nmin_interval = 1\n";
 
 /// A configuration.
 #[derive(Clone, Debug)]
@@ -55,6 +157,8 @@ pub struct Config {
     pub overlays: Vec<OverlayConfig>,
     /// From, to, agreement.
     pub routes: Vec<(String, String, String)>,
+    /// Whether peers may be named as they are across the routes.
+    pub direct: bool,
     /// What is logged.
     pub log: &'static str,
     /// More TOML, at the end.
@@ -65,11 +169,18 @@ impl Config {
     /// Two overlays, `a` and `b`, with one route from `a` to `b` under the agreement `demo-1`.
     #[must_use]
     pub fn a_to_b(scene: &Scene, a: &[String], b: &[String]) -> Self {
+        Self::of(scene, OverlayConfig::new("a", a), OverlayConfig::new("b", b))
+    }
+
+    /// These two overlays, `a` and `b`, with one route from `a` to `b` under the agreement `demo-1`.
+    #[must_use]
+    pub fn of(scene: &Scene, a: OverlayConfig, b: OverlayConfig) -> Self {
         Self {
             data_dir: scene.file("data"),
             grpc_port: free_port(),
-            overlays: vec![OverlayConfig::new("a", a), OverlayConfig::new("b", b)],
+            overlays: vec![a, b],
             routes: vec![("a".into(), "b".into(), "demo-1".into())],
+            direct: false,
             log: "info,p2p_bridge=debug,p2pbridge_adapters=debug",
             more: String::new(),
         }
@@ -90,13 +201,16 @@ impl Config {
             "data_dir = {:?}\n[grpc]\nlisten = \"127.0.0.1:{}\"\n[identity]\noperator = \"test\"\nbridge = \"b1\"\n[usage]\nflush_seconds = 1\n",
             self.data_dir, self.grpc_port
         );
-        for OverlayConfig { id, trackers, port } in &self.overlays {
-            write!(text, "[overlays.bittorrent.{id}]\ntrackers = {trackers:?}\nlisten = [\"127.0.0.1:{port}\"]\n")
-                .expect("text");
+        for overlay in &self.overlays {
+            text += &overlay.toml();
         }
+        let direct = if self.direct { "direct = true\n" } else { "" };
         for (from, to, agreement) in &self.routes {
-            write!(text, "[[routes]]\nfrom = {from:?}\nto = {to:?}\nagreement = {agreement:?}\n")
-                .expect("text");
+            write!(
+                text,
+                "[[routes]]\nfrom = {from:?}\nto = {to:?}\nagreement = {agreement:?}\n{direct}"
+            )
+            .expect("text");
         }
         text + &format!("[log]\nfilter = {:?}\n", self.log) + &self.more
     }

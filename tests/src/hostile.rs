@@ -19,6 +19,8 @@ pub enum BadTracker {
     Huge,
     /// It sends 10 MB without saying how much will come.
     Endless,
+    /// It answers everything with these bytes.
+    Says(&'static [u8]),
 }
 
 /// A running bad tracker; it ends when dropped.
@@ -68,6 +70,11 @@ async fn serve(listener: TcpListener, manner: BadTracker) {
 
 async fn answer(stream: &mut TcpStream, manner: BadTracker) {
     const SIZE: usize = 10_000_000;
+    if let BadTracker::Says(bytes) = manner {
+        let _ = stream.write_all(bytes).await;
+        let _ = stream.shutdown().await;
+        return;
+    }
     let mut body = match manner {
         BadTracker::Nonsense => b"<html>It works!</html>".to_vec(),
         _ => format!("d8:intervali60e5:peers{SIZE}:").into_bytes(),

@@ -10,9 +10,11 @@
     reason = "a harness fails by panicking: the test shows it"
 )]
 
+mod announce;
 mod aria2;
 mod bridge;
 mod check;
+mod counting;
 mod evil;
 mod files;
 mod hostile;
@@ -28,9 +30,11 @@ mod verdict;
 mod wait;
 mod world;
 
+pub use announce::{Answer, Ask, Told, get, percent, say};
 pub use aria2::Aria2;
-pub use bridge::{Bridge, Config, OverlayConfig, Ran, bridge_binary};
+pub use bridge::{Bridge, Config, OverlayConfig, Ran, TrackerConfig, bridge_binary};
 pub use check::{Json, parse_csv, parse_jsonl};
+pub use counting::Counting;
 pub use evil::{Evil, Manner};
 pub use files::{Tree, fill, sha256_file, tree};
 pub use hostile::{BadTracker, Hostile};
@@ -40,7 +44,7 @@ pub use ports::free_port;
 pub use process::{Launch, Program, run, tools, venv_python};
 pub use scene::Scene;
 pub use torrent::{Make, Torrent};
-pub use tracker::{Swarm, Tracker, TrackerKind, scrape};
+pub use tracker::{Swarm, Tracker, TrackerKind, scrape, scrape_at, scrape_http};
 pub use transmission::Transmission;
 pub use verdict::{
     check_chains, check_flow, check_overlays, crossing, is_up, record_id, sum, usage,

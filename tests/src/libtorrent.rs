@@ -1,5 +1,6 @@
 //! libtorrent, driven through `programs/lt.py`.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -8,7 +9,7 @@ use tokio::process::{ChildStdin, ChildStdout};
 
 use crate::process::script;
 use crate::wait::within;
-use crate::{Launch, Limits, Program, Scene, What, free_port};
+use crate::{Launch, Limits, Program, Scene, Swarm, What, free_port};
 
 /// A running libtorrent session with one torrent.
 #[derive(Debug)]
@@ -40,13 +41,13 @@ pub struct LtStatus {
 }
 
 impl LibTorrent {
-    /// Starts a session and waits until it listens.
-    pub async fn start(scene: &Scene) -> Self {
+    /// Starts a session and waits until it listens at this address.
+    pub async fn start(scene: &Scene, at: IpAddr) -> Self {
         let port = free_port();
         let mut program = Launch::new("libtorrent", "/usr/bin/python3")
             .args(["-X", "faulthandler"])
             .arg(script("lt.py"))
-            .arg(port.to_string())
+            .arg(SocketAddr::new(at, port).to_string())
             .talk()
             .start(scene);
         let (commands, events) = program.take_pipes();
@@ -81,6 +82,32 @@ impl LibTorrent {
             done: number("done"),
             failed: number("failed"),
         }
+    }
+
+    /// The addresses to which it has connections.
+    pub async fn peers(&mut self) -> Vec<SocketAddr> {
+        self.say(json!({"status": true})).await;
+        let now = self.event("status", 10).await;
+        let address = |peer: &Value| {
+            let ip: IpAddr = peer[0].as_str()?.parse().ok()?;
+            Some(SocketAddr::new(ip, u16::try_from(peer[1].as_u64()?).ok()?))
+        };
+        now["addresses"].as_array().into_iter().flatten().filter_map(address).collect()
+    }
+
+    /// Asks its tracker for the size of the swarm: seeders and leechers.
+    pub async fn scrape(&mut self) -> Swarm {
+        self.say(json!({"scrape": true})).await;
+        let told = self.event("scraped", 20).await;
+        let number = |key: &str| {
+            told[key].as_u64().and_then(|number| u32::try_from(number).ok()).expect("a count")
+        };
+        Swarm { seeders: number("complete"), leechers: number("incomplete") }
+    }
+
+    /// Has it announce now, whatever the tracker's interval.
+    pub async fn announce(&mut self) {
+        self.say(json!({"announce": true})).await;
     }
 
     /// Waits until it has everything, verified and on disk.

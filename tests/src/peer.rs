@@ -1,8 +1,11 @@
 //! One of the clients, so that a scenario can be told for all of them.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use crate::{Aria2, LibTorrent, Scene, Torrent, Transmission};
+
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Which client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +79,7 @@ pub enum Peer {
 }
 
 impl Peer {
-    /// Starts a client that shares what lies whole in `dir`.
+    /// Starts a client on 127.0.0.1 that shares what lies whole in `dir`.
     pub async fn seed(
         client: Client,
         scene: &Scene,
@@ -84,25 +87,12 @@ impl Peer {
         dir: &Path,
         limits: Limits,
     ) -> Self {
-        match client {
-            Client::Aria2 => Self::Aria2(Aria2::seed(scene, what, dir, limits)),
-            Client::LibTorrent => {
-                let mut peer = LibTorrent::start(scene).await;
-                peer.add(what, dir, limits).await;
-                peer.finished(30).await;
-                Self::LibTorrent(peer)
-            }
-            Client::Transmission => {
-                let peer = Transmission::start(scene, dir, limits).await;
-                peer.add(what).await;
-                peer.finished(30).await;
-                Self::Transmission(peer)
-            }
-        }
+        Self::seed_at(HERE, client, scene, what, dir, limits).await
     }
 
-    /// Starts a client that downloads into `dir`.
-    pub async fn leech(
+    /// The same at another address.
+    pub async fn seed_at(
+        at: IpAddr,
         client: Client,
         scene: &Scene,
         what: &What,
@@ -110,14 +100,51 @@ impl Peer {
         limits: Limits,
     ) -> Self {
         match client {
-            Client::Aria2 => Self::Aria2(Aria2::leech(scene, what, dir, limits)),
+            Client::Aria2 => Self::Aria2(Aria2::seed(scene, what, dir, limits, at)),
             Client::LibTorrent => {
-                let mut peer = LibTorrent::start(scene).await;
+                let mut peer = LibTorrent::start(scene, at).await;
+                peer.add(what, dir, limits).await;
+                peer.finished(30).await;
+                Self::LibTorrent(peer)
+            }
+            Client::Transmission => {
+                let peer = Transmission::start(scene, dir, limits, at).await;
+                peer.add(what).await;
+                peer.finished(30).await;
+                Self::Transmission(peer)
+            }
+        }
+    }
+
+    /// Starts a client on 127.0.0.1 that downloads into `dir`.
+    pub async fn leech(
+        client: Client,
+        scene: &Scene,
+        what: &What,
+        dir: &Path,
+        limits: Limits,
+    ) -> Self {
+        Self::leech_at(HERE, client, scene, what, dir, limits).await
+    }
+
+    /// The same at another address.
+    pub async fn leech_at(
+        at: IpAddr,
+        client: Client,
+        scene: &Scene,
+        what: &What,
+        dir: &Path,
+        limits: Limits,
+    ) -> Self {
+        match client {
+            Client::Aria2 => Self::Aria2(Aria2::leech(scene, what, dir, limits, at)),
+            Client::LibTorrent => {
+                let mut peer = LibTorrent::start(scene, at).await;
                 peer.add(what, dir, limits).await;
                 Self::LibTorrent(peer)
             }
             Client::Transmission => {
-                let peer = Transmission::start(scene, dir, limits).await;
+                let peer = Transmission::start(scene, dir, limits, at).await;
                 peer.add(what).await;
                 Self::Transmission(peer)
             }

@@ -1,6 +1,6 @@
-//! Free ports on 127.0.0.1.
+//! Free ports on 127.0.0.1 and ::1.
 
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// First port given, and how many there are: below the range from which the kernel takes ports for outgoing connections.
@@ -9,7 +9,7 @@ const COUNT: u32 = 20_000;
 
 static GIVEN: AtomicU32 = AtomicU32::new(0);
 
-/// A port that is free for both TCP and UDP, and that this process gives only once.
+/// A port that is free for both TCP and UDP on both addresses, and that this process gives only once.
 ///
 /// # Panics
 /// When none is free.
@@ -20,8 +20,13 @@ pub fn free_port() -> u16 {
     for _ in 0..COUNT {
         let step = GIVEN.fetch_add(1, Ordering::Relaxed);
         let port = (FIRST + start.wrapping_add(step) % COUNT) as u16;
-        let address = (Ipv4Addr::LOCALHOST, port);
-        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
+        let free = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)]
+            .into_iter()
+            .all(|ip| {
+                let address = (ip, port);
+                TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok()
+            });
+        if free {
             return port;
         }
     }

@@ -124,14 +124,17 @@ impl Torrent {
 }
 
 /// The raw value of `key` in the bencoded dictionary `dict`.
-fn value<'a>(dict: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
+pub(crate) fn value<'a>(dict: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
+    if dict.first() != Some(&b'd') {
+        return None;
+    }
     let mut at = 1;
     while *dict.get(at)? != b'e' {
         let key_end = end(dict, at)?;
         let value_end = end(dict, key_end)?;
-        let found = &dict[at..key_end];
+        let found = dict.get(at..key_end)?;
         if found.ends_with(key) && found.len() == key.len() + 1 + key.len().to_string().len() {
-            return Some(&dict[key_end..value_end]);
+            return dict.get(key_end..value_end);
         }
         at = value_end;
     }

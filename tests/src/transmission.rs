@@ -1,6 +1,7 @@
 //! transmission-daemon, driven by transmission-remote.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 
 use serde_json::json;
@@ -21,13 +22,18 @@ pub struct Transmission {
 
 impl Transmission {
     /// Starts it and waits until it takes commands. It downloads into, and shares from, `dir`.
-    pub async fn start(scene: &Scene, dir: &Path, limits: Limits) -> Self {
+    pub async fn start(scene: &Scene, dir: &Path, limits: Limits, at: IpAddr) -> Self {
         let (port, rpc_port) = (free_port(), free_port());
         let home = scene.dir(&format!("transmission-{port}"));
         let kilobytes = |limit: u64| limit.div_ceil(1000);
+        // Bound to an IPv4 address it asks trackers from there only.
+        let (ip4, ip6) = match at {
+            IpAddr::V4(ip) => (ip.to_string(), "::1".to_owned()),
+            IpAddr::V6(ip) => ("0.0.0.0".to_owned(), ip.to_string()),
+        };
         let settings = json!({
-            "bind-address-ipv4": "127.0.0.1",
-            "bind-address-ipv6": "::1",
+            "bind-address-ipv4": ip4,
+            "bind-address-ipv6": ip6,
             "dht-enabled": false,
             "lpd-enabled": false,
             "pex-enabled": false,

@@ -8,6 +8,7 @@ pub mod data_dir;
 pub mod grpc;
 pub mod handler;
 pub mod names;
+mod rate;
 pub mod relay;
 pub mod routes;
 pub mod status;

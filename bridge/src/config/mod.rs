@@ -1,19 +1,20 @@
 //! Configuration: TOML → checked [`Config`]. What is not there has its default; what is unknown or wrong is refused with
 //! its line.
 
+mod routes;
 mod size;
 
 use std::{net::SocketAddr, path::PathBuf};
 
 use p2pbridge_adapters::{Configured, registry};
-use p2pbridge_proto::{OverlayId, OverlayIdError};
 use serde::Deserialize;
 use thiserror::Error;
 use toml::Spanned;
 
 pub use size::{ByteSize, human};
 
-use crate::routes::{Route, Routes};
+use self::routes::RouteForm;
+use crate::{routes::Routes, status::choice::Weights};
 
 /// The default configuration, commented: what `check-config --print-default` prints.
 pub const DEFAULT: &str = include_str!("default.toml");
@@ -49,6 +50,8 @@ pub struct Config {
     pub spool: SpoolConfig,
     /// Bounds of the relay.
     pub relay: RelayConfig,
+    /// What weighs in the choice between overlays.
+    pub selection: Weights,
     /// Metering.
     pub usage: UsageConfig,
     /// Logging.
@@ -221,6 +224,7 @@ struct Form {
     identity: Identity,
     spool: SpoolConfig,
     relay: RelayConfig,
+    selection: Weights,
     usage: UsageConfig,
     log: LogConfig,
     shutdown: ShutdownConfig,
@@ -236,6 +240,7 @@ impl Default for Form {
             identity: Identity::default(),
             spool: SpoolConfig::default(),
             relay: RelayConfig::default(),
+            selection: Weights::default(),
             usage: UsageConfig::default(),
             log: LogConfig::default(),
             shutdown: ShutdownConfig::default(),
@@ -243,16 +248,6 @@ impl Default for Form {
             routes: Vec::new(),
         }
     }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RouteForm {
-    from: Spanned<String>,
-    to: Spanned<String>,
-    #[serde(default)]
-    agreement: String,
-    max_rate: Option<Spanned<ByteSize>>,
 }
 
 impl Config {
@@ -318,13 +313,15 @@ impl Config {
                 )));
             }
         }
-        let routes = checked_routes(text, form.routes, &overlays)?;
+        form.selection.check().map_err(ConfigError::Meaning)?;
+        let routes = routes::checked(text, form.routes, &overlays)?;
         Ok(Self {
             data_dir: form.data_dir,
             grpc: form.grpc,
             identity: form.identity,
             spool: form.spool,
             relay: form.relay,
+            selection: form.selection,
             usage: form.usage,
             log: form.log,
             shutdown: form.shutdown,
@@ -332,44 +329,6 @@ impl Config {
             routes: Routes::new(routes),
         })
     }
-}
-
-fn checked_routes(
-    text: &str,
-    forms: Vec<RouteForm>,
-    overlays: &[(&'static str, Configured)],
-) -> Result<Vec<Route>, ConfigError> {
-    let known = |word: &Spanned<String>| -> Result<OverlayId, ConfigError> {
-        let id: OverlayId = word
-            .as_ref()
-            .parse()
-            .map_err(|error: OverlayIdError| complaint(text, &word.span(), &error.to_string()))?;
-        if overlays.iter().any(|(_, overlay)| overlay.id == id) {
-            return Ok(id);
-        }
-        let ids: Vec<_> = overlays.iter().map(|(_, overlay)| overlay.id.as_str()).collect();
-        let expected = if ids.is_empty() { "none is configured".into() } else { ids.join(", ") };
-        Err(complaint(text, &word.span(), &format!("unknown overlay, expected one of: {expected}")))
-    };
-    let mut routes: Vec<Route> = Vec::new();
-    for form in forms {
-        let (from, to) = (known(&form.from)?, known(&form.to)?);
-        if from == to {
-            return Err(complaint(text, &form.to.span(), "a route leads to another overlay"));
-        }
-        if routes.iter().any(|route| route.from == from && route.to == to) {
-            let problem = format!("there is a route from {from} to {to} already");
-            return Err(complaint(text, &form.to.span(), &problem));
-        }
-        let max_rate = match form.max_rate {
-            Some(rate) if rate.get_ref().0 == 0 => {
-                return Err(complaint(text, &rate.span(), "expected more than 0 bytes a second"));
-            }
-            rate => rate.map(|rate| rate.into_inner().0),
-        };
-        routes.push(Route::new(from, to, form.agreement, max_rate));
-    }
-    Ok(routes)
 }
 
 /// An error in the form of the TOML reader's own: line, column, the line itself, and a caret.
@@ -406,6 +365,7 @@ mod tests {
         assert_eq!(printed.identity, silent.identity);
         assert_eq!(printed.spool, silent.spool);
         assert_eq!(printed.relay, silent.relay);
+        assert_eq!(printed.selection, silent.selection);
         assert_eq!(printed.usage, silent.usage);
         assert_eq!(printed.log, silent.log);
         assert_eq!(printed.shutdown, silent.shutdown);
@@ -431,22 +391,10 @@ mod tests {
         assert!(size.contains("line 2") && size.contains("KiB"), "{size}");
         let seconds = refusal("[usage]\nflush_seconds = 301\n");
         assert!(seconds.contains("expected 1 to 300 seconds, not 301"), "{seconds}");
+        let weight = refusal("[selection]\nseeds = -1\n");
+        assert_eq!(weight, "selection.seeds is -1: expected 0 to 1000000");
         let protocol = refusal("[overlays.gopher.x]\n");
         assert!(protocol.contains("expected one of: bittorrent"), "{protocol}");
         assert!(protocol.contains("line 1, column 11"), "{protocol}");
-    }
-
-    #[test]
-    fn a_route_needs_two_known_overlays() {
-        let base = "[overlays.bittorrent.a]\ntrackers = [\"http://127.0.0.1:1/announce\"]\n\
-                    [overlays.bittorrent.b]\ntrackers = [\"udp://127.0.0.1:2\"]\n";
-        let route = |text: &str| format!("{base}[[routes]]\n{text}\n");
-        assert!(Config::parse(&route("from = \"a\"\nto = \"b\"")).is_ok());
-        let unknown = refusal(&route("from = \"a\"\nto = \"c\""));
-        assert!(unknown.contains("expected one of: a, b"), "{unknown}");
-        assert!(unknown.contains("7 | to = \"c\"\n  |      ^^^"), "{unknown}");
-        assert!(refusal(&route("from = \"a\"\nto = \"a\"")).contains("another overlay"));
-        let zero = refusal(&route("from = \"a\"\nto = \"b\"\nmax_rate = 0"));
-        assert!(zero.contains("more than 0"), "{zero}");
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod alarms;
 pub mod board;
+pub mod choice;
 pub mod export;
 pub mod ledger;
 pub mod meter;

@@ -26,9 +26,11 @@ use self::{
     leecher::BtLeecher,
     seeder::{BtSeeder, SeederConfig},
     tracker_client::BtTrackerClient,
+    tracker_server::{BtTrackerServer, ServerConfig},
 };
 use crate::{
-    Adapter, BuildError, Capability, Configured, Descriptor, Door, Host, Seeder, TrackerTerms,
+    Adapter, BuildError, Capability, Configured, Descriptor, Door, Host, Seeder, TrackerClient,
+    TrackerServer,
 };
 
 /// BitTorrent's row in the registry.
@@ -52,7 +54,8 @@ fn configure(text: &str) -> Result<Vec<Configured>, toml::de::Error> {
     Ok(configured.collect())
 }
 
-/// Opens an overlay in presence mode: every face but the tracker server's.
+/// Opens an overlay with the faces that its mode has: all but the tracker server's in presence mode; the tracker client's
+/// only if there are trackers.
 fn open(overlay: &OverlayId, config: &BtConfig, host: &Host) -> Result<Adapter, BuildError> {
     let identity = Arc::new(Identity::new(host));
     let seeder = SeederConfig {
@@ -61,17 +64,28 @@ fn open(overlay: &OverlayId, config: &BtConfig, host: &Host) -> Result<Adapter, 
         upload_slots: config.upload_slots,
     };
     let seeder = BtSeeder::bind(overlay, &seeder, identity.clone())?;
-    let client = BtTrackerClient::new(&config.trackers, &identity, &seeder.endpoints());
-    let client = client.map_err(|source| BuildError {
+    let server = config.tracker.as_ref().map(|tracker| {
+        let server = ServerConfig {
+            http: tracker.http.clone(),
+            udp: tracker.udp.clone(),
+            trust_forwarded_for: tracker.trust_forwarded_for,
+            ..ServerConfig::default()
+        };
+        BtTrackerServer::bind(overlay, &server)
+    });
+    let server = server.transpose()?;
+    let client = (!config.trackers.is_empty())
+        .then(|| BtTrackerClient::new(&config.trackers, &identity, &seeder.endpoints()));
+    let client = client.transpose().map_err(|source| BuildError {
         overlay: overlay.clone(),
         what: "set up the client of its trackers".to_owned(),
         source,
     })?;
     Ok(Adapter {
         mode: config.mode,
-        terms: TrackerTerms::default(),
-        tracker_server: None,
-        tracker_client: Some(client),
+        terms: config.tracker.as_ref().map(|tracker| tracker.terms).unwrap_or_default(),
+        tracker_server: server.map(|server| server as Arc<dyn TrackerServer>),
+        tracker_client: client.map(|client| client as Arc<dyn TrackerClient>),
         seeder: Some(seeder),
         // A peer id of its own: clients refuse a second connection from the same peer id, and a peer of an overlay
         // that both gives and takes may meet both faces.
@@ -82,27 +96,47 @@ fn open(overlay: &OverlayId, config: &BtConfig, host: &Host) -> Result<Adapter, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Mode;
+
+    fn build(keys: &str) -> Result<Adapter, BuildError> {
+        let configured = configure(&format!("[overlays.bittorrent.a]\n{keys}")).unwrap().remove(0);
+        (configured.build)(&Host { mark: *b"abcdef" })
+    }
+
+    const TRACKERS: &str = "trackers = ['http://127.0.0.1:1/announce']\n";
 
     #[tokio::test]
     async fn a_configured_overlay_can_be_opened_and_a_port_in_use_is_named() {
-        let open = |listen: &str| {
-            let text = format!(
-                "[overlays.bittorrent.a]\ntrackers = ['http://127.0.0.1:1/announce']\nlisten = ['{listen}']"
-            );
-            let configured = configure(&text).unwrap().remove(0);
-            assert_eq!(configured.trackers, ["http://127.0.0.1:1/announce"]);
-            (configured.build)(&Host { mark: *b"abcdef" })
-        };
+        let open = |listen: &str| build(&format!("{TRACKERS}listen = ['{listen}']"));
         let adapter = open("127.0.0.1:0").unwrap();
         let endpoint = adapter.seeder.as_ref().unwrap().endpoints()[0];
         assert!(endpoint.port() != 0 && adapter.tracker_server.is_none());
+        assert_eq!(adapter.mode, Mode::Presence);
         assert_eq!(adapter.tracker_client.as_ref().unwrap().health().len(), 1);
         let error = open(&endpoint.to_string()).err().unwrap().to_string();
         assert!(error.contains(&endpoint.to_string()) && error.contains("in use"), "{error}");
+        let clash = format!(
+            "mode = 'front'\nlisten = ['127.0.0.1:0']\n[overlays.bittorrent.a.tracker]\nhttp = ['{endpoint}']\nudp = []"
+        );
+        let error = build(&clash).err().unwrap().to_string();
+        assert!(error.contains(&format!("{endpoint} as a tracker")), "{error}");
+    }
+
+    #[tokio::test]
+    async fn front_and_inline_have_a_tracker_and_their_terms() {
+        let table = "listen = ['127.0.0.1:0']\n[overlays.bittorrent.a.tracker]\nhttp = ['127.0.0.1:0']\ninterval = 90\n";
+        let front = build(&format!("mode = 'front'\n{table}udp = []")).unwrap();
+        assert!(front.tracker_client.is_none());
+        assert_eq!((front.mode, front.terms.interval.as_secs()), (Mode::Front, 90));
+        assert_ne!(front.tracker_server.unwrap().endpoints()[0].port(), 0);
+        let inline = build(&format!("{TRACKERS}mode = 'inline'\n{table}")).unwrap();
+        assert_eq!(inline.mode, Mode::Inline);
+        assert!(inline.tracker_client.is_some() && inline.tracker_server.is_some());
     }
 
     #[test]
     fn the_example_is_a_configuration() {
-        assert_eq!(configure(DESCRIPTOR.example).unwrap().len(), 1);
+        let configured = configure(DESCRIPTOR.example).unwrap().remove(0);
+        assert_eq!((configured.mode, configured.trackers.len()), (Mode::Presence, 3));
     }
 }

@@ -19,6 +19,7 @@ mod evil;
 mod files;
 mod hostile;
 mod libtorrent;
+pub mod load;
 mod peer;
 mod ports;
 mod process;

@@ -21,6 +21,7 @@ use crate::{
     status::{
         alarms::Alarms,
         board::{Board, BoardOverlay},
+        chooser::Chooser,
         ledger::{Ledger, LedgerError, RedbLedger},
         meter::Meter,
         recorder::Recorder,
@@ -139,6 +140,12 @@ impl App {
         let handler = Arc::new(MessageHandler::new(by_overlay(&overlays, |adapter| {
             adapter.tracker_client.clone()
         })));
+        let routes = Arc::new(config.routes);
+        let chooser = Arc::new(Chooser::new(
+            config.selection,
+            routes.clone(),
+            by_overlay(&overlays, |adapter| adapter.tracker_client.clone()),
+        ));
         let desk = Arc::new(NameDesk::new(table.clone(), blobs, infos));
         let describe = desk.clone();
         let relay = Relay::new(RelayParts {
@@ -146,7 +153,8 @@ impl App {
             describe: Arc::new(move |binding| {
                 describe.description(binding).map_err(|error| error.to_string())
             }),
-            routes: Arc::new(config.routes),
+            routes,
+            chooser,
             faces: by_overlay(&overlays, |adapter| {
                 let (seeder, leecher) = (adapter.seeder.clone(), adapter.leecher.clone());
                 Some(DataFaces { seeder, leecher })
@@ -187,6 +195,7 @@ impl App {
         let services = Services {
             names: desk.clone(),
             status: board.clone(),
+            explain: board.clone(),
             ledger: ledger.clone(),
             recorder: Some(recorder.clone()),
         };

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod choices;
 pub mod client;
 mod demo;
 pub mod names;

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tonic::Code;
 
 use super::{
+    choices,
     client::{CliError, Client},
     table::{Table, exact, grouped, plain, size},
 };
@@ -48,6 +49,9 @@ enum Command {
         /// Only names used in this overlay
         #[arg(long)]
         overlay: Option<OverlayId>,
+        /// Also shows which overlay can bring it, with each one's score; fails when none can
+        #[arg(long)]
+        explain: bool,
     },
     /// Shows where the bytes of one name are in another
     Map {
@@ -93,16 +97,21 @@ pub async fn run(args: NamesArgs, endpoint: &str, json: bool) -> Result<(), CliE
             }
             show(&binding.into_iter().collect::<Vec<_>>(), json)
         }
-        Command::Resolve { name, overlay } => {
+        Command::Resolve { name, overlay, explain } => {
             let names = names_of(&name)?;
             let client = Client::connect(endpoint).await?;
             let overlay = overlay.map(|overlay| overlay.to_string()).unwrap_or_default();
             let answer = first_known(&names, async |name| {
                 let overlay = overlay.clone();
-                let request = v1::ResolveRequest { name, overlay, ..Default::default() };
+                let request = v1::ResolveRequest { name, overlay, explain, ..Default::default() };
                 client.names().resolve(request).await.map(tonic::Response::into_inner)
             });
-            resolved(&answer.await.map_err(|status| client.explain(&status))?, json)
+            let answer = answer.await.map_err(|status| client.explain(&status))?;
+            resolved(&answer, explain, json)?;
+            if explain && !choices::can_be_served(&answer) {
+                return Err(CliError::Refused(choices::no(&answer)));
+            }
+            Ok(())
         }
         Command::Map { from, to, bytes, chunks } => {
             let client = Client::connect(endpoint).await?;
@@ -127,11 +136,17 @@ async fn first_known<T>(
     Err(last)
 }
 
-fn resolved(answer: &v1::ResolveResponse, json: bool) -> Result<(), CliError> {
+fn resolved(answer: &v1::ResolveResponse, explain: bool, json: bool) -> Result<(), CliError> {
     if json {
         let equivalents: Vec<_> = answer.equivalents.iter().map(binding_json).collect();
         let binding = answer.binding.as_ref().map(binding_json);
-        return print_json(&json!({ "binding": binding, "equivalents": equivalents }));
+        let mut whole = json!({ "binding": binding, "equivalents": equivalents });
+        if explain {
+            whole["choices"] = choices::rows(answer).into();
+            whole["held_bytes"] = answer.held_bytes.into();
+            whole["can_be_served"] = choices::can_be_served(answer).into();
+        }
+        return print_json(&whole);
     }
     let mut out = io::stdout().lock();
     if let Some(binding) = &answer.binding {
@@ -142,6 +157,9 @@ fn resolved(answer: &v1::ResolveResponse, json: bool) -> Result<(), CliError> {
     } else {
         writeln!(out, "\nthe same content:")?;
         out.write_all(table(&answer.equivalents).as_bytes())?;
+    }
+    if explain {
+        out.write_all(choices::text(answer).as_bytes())?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ pub mod usage;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use p2pbridge_nametable::Binding;
 use p2pbridge_proto::{
     FILE_DESCRIPTOR_SET,
     v1::{
@@ -24,7 +25,7 @@ use tonic_health::ServingStatus;
 
 use crate::{
     names::NameDesk,
-    status::{ledger::Ledger, recorder::Recorder},
+    status::{choice::Score, ledger::Ledger, recorder::Recorder},
 };
 
 /// The most bytes of a request: one description of 32 MiB, and what is around it.
@@ -62,6 +63,22 @@ pub struct Snapshot {
     pub alarms: Vec<String>,
 }
 
+/// Tells which overlay can bring a content, and why.
+pub trait Explain: Send + Sync {
+    /// How well each way serves by which a content could come to the overlays of a name, by any of its other names too.
+    /// May block.
+    fn explain(&self, binding: &Binding, others: &[Arc<Binding>]) -> Explained;
+}
+
+/// Which overlay can bring a content.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Explained {
+    /// The ways, by the overlay that takes, the best first for each.
+    pub choices: Vec<Score>,
+    /// Bytes of the content that the bridge holds itself.
+    pub held_bytes: u64,
+}
+
 /// What the services stand on.
 #[derive(Clone)]
 pub struct Services {
@@ -69,6 +86,8 @@ pub struct Services {
     pub names: Arc<NameDesk>,
     /// Status.
     pub status: Arc<dyn StatusSource>,
+    /// Explains choices.
+    pub explain: Arc<dyn Explain>,
     /// Usage records.
     pub ledger: Arc<dyn Ledger>,
     /// Brings what was counted into the ledger before this is read; `None` reads it as it is.
@@ -107,7 +126,7 @@ pub async fn serve(
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
-    let names = NameServiceServer::new(names::Names::new(services.names))
+    let names = NameServiceServer::new(names::Names::new(services.names, services.explain))
         .max_decoding_message_size(MOST_REQUEST)
         .max_encoding_message_size(MOST_ANSWER);
     let status =

@@ -19,8 +19,11 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 use tonic::{Request, Response, Status};
 
-use super::{blocking, caller, fault, token};
-use crate::names::{NameDesk, row};
+use super::{Explain, Explained, blocking, caller, fault, token};
+use crate::{
+    names::{NameDesk, row},
+    status::choice::Score,
+};
 
 const USUAL_PAGE: usize = 100;
 const MOST_PAGE: usize = 1_000;
@@ -35,24 +38,28 @@ const LIST: &[u8] = b"names";
 /// The service over a desk.
 pub struct Names {
     desk: Arc<NameDesk>,
+    explain: Arc<dyn Explain>,
     answered: Arc<Answered>,
 }
 
 impl Names {
     /// The service.
     #[must_use]
-    pub fn new(desk: Arc<NameDesk>) -> Self {
-        Self { desk, answered: Arc::default() }
+    pub fn new(desk: Arc<NameDesk>, explain: Arc<dyn Explain>) -> Self {
+        Self { desk, explain, answered: Arc::default() }
     }
 
     fn table(&self) -> &NameTable {
         self.desk.table()
     }
 
-    fn resolve_one(&self, request: &ResolveRequest) -> Result<ResolveResponse, Status> {
+    fn resolve_one(
+        table: &NameTable,
+        explain: &dyn Explain,
+        request: &ResolveRequest,
+    ) -> Result<ResolveResponse, Status> {
         let names = parse(&request.name, request.scheme(), "name")?;
-        let Some((binding, others)) = names.iter().find_map(|name| self.table().resolve(name))
-        else {
+        let Some((binding, others)) = names.iter().find_map(|name| table.resolve(name)) else {
             return Err(names
                 .first()
                 .map_or_else(|| fault::internal("no name"), fault::unknown_name));
@@ -62,7 +69,17 @@ impl Names {
                 || binding.overlays.iter().any(|overlay| overlay.as_str() == request.overlay)
         };
         let equivalents = others.iter().filter(in_overlay).map(|binding| row(binding)).collect();
-        Ok(ResolveResponse { binding: Some(row(&binding)), equivalents })
+        let mut response =
+            ResolveResponse { binding: Some(row(&binding)), equivalents, ..Default::default() };
+        if request.explain {
+            let Explained { choices, held_bytes } = explain.explain(&binding, &others);
+            let from_there = |choice: &Score| {
+                request.overlay.is_empty() || choice.from.as_str() == request.overlay
+            };
+            response.held_bytes = held_bytes;
+            response.choices = choices.into_iter().filter(from_there).map(choice).collect();
+        }
+        Ok(response)
     }
 
     fn layout(&self, text: &str, field: &str) -> Result<Arc<Layout>, Status> {
@@ -83,7 +100,15 @@ impl NameService for Names {
         &self,
         request: Request<ResolveRequest>,
     ) -> Result<Response<ResolveResponse>, Status> {
-        self.resolve_one(request.get_ref()).map(Response::new)
+        let request = request.into_inner();
+        if !request.explain {
+            return Self::resolve_one(self.table(), &*self.explain, &request).map(Response::new);
+        }
+        // To explain takes reading descriptions.
+        let (desk, explain) = (self.desk.clone(), self.explain.clone());
+        blocking(move || Self::resolve_one(desk.table(), &*explain, &request))
+            .await?
+            .map(Response::new)
     }
 
     async fn batch_resolve(
@@ -95,9 +120,13 @@ impl NameService for Names {
             let text = format!("{} are more than {MOST_REQUESTS}", requests.len());
             return Err(fault::bad_field("TOO_MUCH", "requests", text));
         }
+        if requests.iter().any(|request| request.explain) {
+            let text = "one name at a time can be explained: ask Resolve";
+            return Err(fault::bad_field("BAD_EXPLAIN", "requests", text));
+        }
         let mut responses = Vec::with_capacity(requests.len());
         for request in &requests {
-            match self.resolve_one(request) {
+            match Self::resolve_one(self.table(), &*self.explain, request) {
                 Ok(response) => responses.push(response),
                 Err(status) if status.code() == tonic::Code::NotFound => {
                     responses.push(ResolveResponse::default());
@@ -197,6 +226,26 @@ impl NameService for Names {
             fault::bad_field("BAD_RANGE", "what", "say `bytes`, `chunks` or `availability`")
         })?;
         blocking(move || map(&from, &to, what)).await?.map(Response::new)
+    }
+}
+
+fn choice(score: Score) -> v1::OverlayChoice {
+    let terms = score.terms.into_iter().map(|term| v1::ScoreTerm {
+        what: term.what.to_owned(),
+        value: term.value,
+        weight: term.weight,
+        points: term.points,
+    });
+    v1::OverlayChoice {
+        from_overlay: score.from.to_string(),
+        to_overlay: score.to.to_string(),
+        urn: score.name.to_string(),
+        content_class: score.class.to_string(),
+        direct: score.direct,
+        score: score.total,
+        terms: terms.collect(),
+        usable: score.refusal.is_none(),
+        refusal: score.refusal.unwrap_or_default(),
     }
 }
 

@@ -15,6 +15,7 @@ use super::*;
 use crate::{
     names::tests::{desk, item, torrent},
     status::{
+        choice::{Candidate, ContentClass, Weights, rank},
         ledger::{Entry, RedbLedger, proto_time},
         meter::{Meter, TransferKey},
     },
@@ -36,6 +37,24 @@ impl StatusSource for Still {
             crossings: vec![crossing],
             alarms: vec!["fire".to_owned()],
         }
+    }
+}
+
+impl Explain for Still {
+    fn explain(&self, binding: &Binding, others: &[Arc<Binding>]) -> Explained {
+        let to = binding.overlays.first().unwrap();
+        let candidate = |other: &Arc<Binding>| Candidate {
+            from: other.overlays.first().unwrap().clone(),
+            to: to.clone(),
+            name: other.name(),
+            class: ContentClass::Video,
+            route: None,
+            trackers: None,
+            swarm: None,
+            closed: None,
+        };
+        let choices = rank(&Weights::default(), others.iter().map(candidate));
+        Explained { choices, held_bytes: 7 }
     }
 }
 
@@ -61,6 +80,7 @@ impl Bench {
         let services = Services {
             names: Arc::new(desk(dir.path())),
             status: Arc::new(Still),
+            explain: Arc::new(Still),
             ledger: ledger.clone(),
             recorder: Some(recorder),
         };
@@ -251,6 +271,30 @@ async fn usage_shows_what_was_counted_a_moment_ago() {
     transfer.verified(77);
     let listed = bench.usage().list(v1::UsageServiceListRequest::default()).await.unwrap();
     assert_eq!(listed.into_inner().records.iter().map(|r| r.bytes_verified).sum::<u64>(), 77);
+}
+
+#[tokio::test]
+async fn a_choice_is_explained_when_that_is_asked_for() {
+    let bench = Bench::start(Duration::from_secs(1)).await;
+    let mut names = bench.names();
+    let bound = names.bind(bind_request(&[7; 100_000])).await.unwrap().into_inner().bindings;
+    let mut request = v1::ResolveRequest { name: bound[1].urns[0].clone(), ..Default::default() };
+    let plain = names.resolve(request.clone()).await.unwrap().into_inner();
+    assert!(plain.choices.is_empty() && plain.held_bytes == 0);
+    request.explain = true;
+    let told = names.resolve(request.clone()).await.unwrap().into_inner();
+    assert_eq!((told.held_bytes, told.choices.len()), (7, 1));
+    let choice = &told.choices[0];
+    assert_eq!((choice.from_overlay.as_str(), choice.to_overlay.as_str()), ("a", "b"));
+    assert_eq!(choice.urn, bound[0].urns[0]);
+    assert!(!choice.usable && choice.content_class == "video");
+    assert_eq!(choice.refusal, "no route from a to b");
+    let sum: f64 = choice.terms.iter().map(|term| term.points).sum();
+    assert!((sum - choice.score).abs() < 1e-9 && sum > 0.0);
+    request.overlay = "c".to_owned();
+    assert!(names.resolve(request.clone()).await.unwrap().into_inner().choices.is_empty());
+    let batch = v1::BatchResolveRequest { requests: vec![request] };
+    assert_eq!(reason(&names.batch_resolve(batch).await.unwrap_err()), "BAD_EXPLAIN");
 }
 
 #[tokio::test]

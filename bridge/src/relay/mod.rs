@@ -1,6 +1,7 @@
 //! The relay: it takes part in swarms, and brings peers of one overlay the bytes that peers of another hold.
 
 mod cache;
+mod facts;
 mod grid;
 mod limits;
 mod pool;
@@ -30,7 +31,7 @@ use self::{
 use crate::{
     handler::MessageHandler,
     routes::Routes,
-    status::{alarms::Alarms, meter::Meter},
+    status::{alarms::Alarms, chooser::Chooser, meter::Meter},
 };
 
 pub use self::limits::Limits;
@@ -64,6 +65,8 @@ pub struct RelayParts<'a> {
     pub describe: Describe,
     /// What may cross.
     pub routes: Arc<Routes>,
+    /// Says which overlay serves best.
+    pub chooser: Arc<Chooser>,
     /// The data faces of each overlay.
     pub faces: HashMap<OverlayId, DataFaces>,
     /// The way to the trackers.
@@ -144,6 +147,7 @@ impl Relay {
             common: Arc::new(Common {
                 names: parts.names,
                 routes: parts.routes,
+                chooser: parts.chooser,
                 leechers,
                 spool,
                 cache: BlockCache::new(parts.limits.memory_cache),

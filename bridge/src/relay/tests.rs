@@ -27,7 +27,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::routes::Route;
+use crate::{routes::Route, status::choice::Weights};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -218,10 +218,13 @@ async fn house(setup: Setup<'_>) -> House {
         .collect();
     setup.table.bind(&[proposal(setup.a, "a"), proposal(setup.b, "b")]).unwrap();
     let meter = Meter::new();
+    let routes = Arc::new(Routes::new(vec![Route::new(id("a"), id("b"), "x".into(), None)]));
+    let chooser = Chooser::new(Weights::default(), routes.clone(), trackers.clone());
     let relay = Relay::new(RelayParts {
         names: setup.table.clone(),
         describe: Arc::new(move |binding| Ok(descriptions[&binding.name()].clone())),
-        routes: Arc::new(Routes::new(vec![Route::new(id("a"), id("b"), "x".into(), None)])),
+        routes,
+        chooser: Arc::new(chooser),
         faces: HashMap::from([(id("a"), DataFaces { seeder: None, leecher: Some(leecher) })]),
         handler: Arc::new(MessageHandler::new(trackers)),
         meter: meter.clone(),

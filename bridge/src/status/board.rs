@@ -3,17 +3,20 @@
 use std::sync::Arc;
 
 use p2pbridge_adapters::{Adapter, TrackerHealth};
-use p2pbridge_nametable::NameTable;
+use p2pbridge_nametable::{Binding, NameTable};
 use p2pbridge_proto::{OverlayId, v1};
 
 use super::{alarms::Alarms, meter::Meter, recorder::Recorder};
 use crate::{
-    grpc::{Snapshot, StatusSource},
+    grpc::{Explain, Explained, Snapshot, StatusSource},
     relay::Relay,
 };
 
 /// Failures after which a tracker that has answered before counts as down.
 const DOWN_AFTER: u32 = 3;
+
+/// Ways that are explained at once.
+const MOST_CHOICES: usize = 1_000;
 
 /// An overlay, as the board sees it.
 pub struct BoardOverlay {
@@ -57,6 +60,15 @@ impl StatusSource for Board {
             overlays: self.overlays.iter().map(|overlay| self.overlay(overlay)).collect(),
             crossings: self.meter.crossings(),
             alarms,
+        }
+    }
+}
+
+impl Explain for Board {
+    fn explain(&self, binding: &Binding, others: &[Arc<Binding>]) -> Explained {
+        Explained {
+            choices: self.relay.ways(binding, others, MOST_CHOICES),
+            held_bytes: self.relay.held_bytes(binding),
         }
     }
 }

@@ -3,6 +3,7 @@
 pub mod alarms;
 pub mod board;
 pub mod choice;
+pub mod chooser;
 pub mod export;
 pub mod ledger;
 pub mod meter;

@@ -38,6 +38,7 @@ use crate::{
     routes::Routes,
     status::{
         alarms::Alarms,
+        chooser::Chooser,
         meter::{Meter, TransferKey, TransferMeter},
     },
 };
@@ -46,6 +47,7 @@ use crate::{
 pub(crate) struct Common {
     pub(crate) names: Arc<NameTable>,
     pub(crate) routes: Arc<Routes>,
+    pub(crate) chooser: Arc<Chooser>,
     pub(crate) leechers: HashMap<OverlayId, Arc<dyn Leecher>>,
     pub(crate) spool: Arc<Spool>,
     pub(crate) cache: BlockCache,

@@ -1,13 +1,13 @@
 //! The checked types ⇄ the generated ones.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
 
 use crate::{
-    Announce, ContentId, ContentIdError, ErrorCode, Extent, Fault, Find, Layout, LayoutError, Name,
-    NameError, Peer, PeerEvent, PeerId, PeerList, Reply, Request, Scheme, SwarmQuery, SwarmStat,
-    v1,
+    Announce, Body, ContentId, ContentIdError, Envelope, ErrorCode, Extent, Fault, Find, Layout,
+    LayoutError, MAX_MESSAGE_ID, Name, NameError, OverlayId, Peer, PeerEvent, PeerId, PeerList,
+    Reply, Request, Scheme, SwarmQuery, SwarmStat, v1,
 };
 
 /// Why a protobuf message is not valid.
@@ -289,11 +289,114 @@ impl From<Fault> for v1::Error {
     }
 }
 
+impl TryFrom<&v1::Error> for Fault {
+    type Error = ConvertError;
+
+    fn try_from(error: &v1::Error) -> Result<Self, ConvertError> {
+        let code = match v1::ErrorCode::try_from(error.code) {
+            Ok(v1::ErrorCode::BadRequest) => ErrorCode::BadRequest,
+            Ok(v1::ErrorCode::UnknownName) => ErrorCode::UnknownName,
+            Ok(v1::ErrorCode::Forbidden) => ErrorCode::Forbidden,
+            Ok(v1::ErrorCode::Overloaded) => ErrorCode::Overloaded,
+            Ok(v1::ErrorCode::Unavailable) => ErrorCode::Unavailable,
+            Ok(v1::ErrorCode::BadAnswer) => ErrorCode::BadAnswer,
+            Ok(v1::ErrorCode::Unsupported) => ErrorCode::Unsupported,
+            Ok(v1::ErrorCode::Internal) => ErrorCode::Internal,
+            Ok(v1::ErrorCode::Unspecified) => return Err(ConvertError::Missing("code")),
+            Err(error) => return Err(invalid("code", error)),
+        };
+        let retry_after = error.retry_after.map(|time| checked_duration("retry_after", time));
+        let fault = Self {
+            code,
+            native_code: error.native_code,
+            text: error.text.clone(),
+            retry_after: retry_after.transpose()?,
+        };
+        if error.retryable != fault.is_retryable() {
+            let problem = format!("{} does not go with the code", error.retryable);
+            return Err(invalid("retryable", problem));
+        }
+        Ok(fault)
+    }
+}
+
+impl From<Body> for v1::envelope::Body {
+    fn from(body: Body) -> Self {
+        match body {
+            Body::Request(request) => request.into(),
+            Body::Reply(reply) => reply.into(),
+            Body::Fault(fault) => Self::Error(fault.into()),
+        }
+    }
+}
+
+impl TryFrom<&v1::envelope::Body> for Body {
+    type Error = ConvertError;
+
+    fn try_from(body: &v1::envelope::Body) -> Result<Self, ConvertError> {
+        use v1::envelope::Body as Native;
+        Ok(match body {
+            Native::Announce(_) | Native::Find(_) | Native::SwarmQuery(_) => {
+                Self::Request(body.try_into()?)
+            }
+            Native::PeerList(_) | Native::SwarmStats(_) => Self::Reply(body.try_into()?),
+            Native::Error(error) => Self::Fault(error.try_into()?),
+            _ => return Err(invalid("body", "it is of no conversation with a tracker")),
+        })
+    }
+}
+
+impl From<Envelope> for v1::Envelope {
+    fn from(envelope: Envelope) -> Self {
+        Self {
+            id: envelope.id,
+            correlation_id: envelope.correlation_id,
+            origin_overlay: envelope.origin.map(|id| id.to_string()).unwrap_or_default(),
+            hop_limit: envelope.hop_limit,
+            deadline: envelope.deadline.map(prost_types::Timestamp::from),
+            body: Some(envelope.body.into()),
+        }
+    }
+}
+
+impl TryFrom<&v1::Envelope> for Envelope {
+    type Error = ConvertError;
+
+    fn try_from(envelope: &v1::Envelope) -> Result<Self, ConvertError> {
+        let origin = match envelope.origin_overlay.as_str() {
+            "" => None,
+            id => {
+                let id: Result<OverlayId, _> = id.parse();
+                Some(id.map_err(|error| invalid("origin_overlay", error))?)
+            }
+        };
+        let body = envelope.body.as_ref().ok_or(ConvertError::Missing("body"))?;
+        Ok(Self {
+            id: message_id("id", &envelope.id)?,
+            correlation_id: message_id("correlation_id", &envelope.correlation_id)?,
+            origin,
+            hop_limit: envelope.hop_limit,
+            deadline: envelope.deadline.map(checked_time).transpose()?,
+            body: body.try_into()?,
+        })
+    }
+}
+
+fn message_id(field: &'static str, id: &str) -> Result<String, ConvertError> {
+    if id.len() > MAX_MESSAGE_ID {
+        return Err(invalid(field, format!("{} bytes are more than {MAX_MESSAGE_ID}", id.len())));
+    }
+    Ok(id.to_owned())
+}
+
+/// The longest protobuf duration, in seconds: about 10,000 years.
+const MOST_SECONDS: u64 = 315_576_000_000;
+
+/// Longer ones are cut to the longest.
 fn proto_duration(duration: Duration) -> prost_types::Duration {
-    // The longest protobuf duration is 10,000 years; longer ones are cut to it.
-    const MOST: u64 = 315_576_000_000;
+    let duration = duration.min(Duration::from_secs(MOST_SECONDS));
     prost_types::Duration {
-        seconds: i64::try_from(duration.as_secs().min(MOST)).unwrap_or(0),
+        seconds: i64::try_from(duration.as_secs()).unwrap_or(0),
         nanos: i32::try_from(duration.subsec_nanos()).unwrap_or(0),
     }
 }
@@ -302,88 +405,30 @@ fn checked_duration(
     field: &'static str,
     duration: prost_types::Duration,
 ) -> Result<Duration, ConvertError> {
-    Duration::try_from(duration).map_err(|error| invalid(field, error))
+    let problem = || format!("{} s and {} ns are no time", duration.seconds, duration.nanos);
+    let seconds = u64::try_from(duration.seconds).ok();
+    let nanos = u32::try_from(duration.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
+    match (seconds, nanos) {
+        (Some(seconds), Some(nanos)) if Duration::new(seconds, nanos).as_secs() < MOST_SECONDS => {
+            Ok(Duration::new(seconds, nanos))
+        }
+        (Some(MOST_SECONDS), Some(0)) => Ok(Duration::from_secs(MOST_SECONDS)),
+        _ => Err(invalid(field, problem())),
+    }
+}
+
+/// A moment from 1970 to 9999.
+fn checked_time(time: prost_types::Timestamp) -> Result<SystemTime, ConvertError> {
+    const LAST: u64 = 253_402_300_799;
+    let seconds = u64::try_from(time.seconds).ok().filter(|seconds| *seconds <= LAST);
+    let nanos = u32::try_from(time.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
+    let since = seconds.zip(nanos).map(|(seconds, nanos)| Duration::new(seconds, nanos));
+    since.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since)).ok_or_else(|| {
+        let problem = format!("{} s and {} ns are no moment", time.seconds, time.nanos);
+        invalid("deadline", problem)
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn any_name() -> impl Strategy<Value = Name> {
-        (0usize..8, any::<[u8; 32]>()).prop_map(|(index, digest)| {
-            let scheme = Scheme::ALL[index];
-            Name::new(scheme, &digest[..scheme.digest_len()]).unwrap()
-        })
-    }
-
-    fn any_event() -> impl Strategy<Value = PeerEvent> {
-        prop_oneof![
-            Just(PeerEvent::Regular),
-            Just(PeerEvent::Started),
-            Just(PeerEvent::Completed),
-            Just(PeerEvent::Stopped),
-            Just(PeerEvent::Paused),
-        ]
-    }
-
-    prop_compose! {
-        fn any_announce()(
-            id in prop::collection::vec(any::<u8>(), 0..33),
-            endpoint in any::<std::net::SocketAddrV4>(),
-            names in prop::collection::vec(any_name(), 1..3),
-            event in any_event(),
-            uploaded: u64,
-            downloaded: u64,
-            left: Option<u64>,
-            (num_want, key, token) in any::<(Option<u32>, Option<u32>, Vec<u8>)>(),
-        ) -> Announce {
-            let id = PeerId::try_from(&id[..]).unwrap();
-            let peer = Peer { id, endpoint: endpoint.into() };
-            Announce { peer, names, event, uploaded, downloaded, left, num_want, key, token }
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn an_announce_survives_the_protobuf(announce in any_announce()) {
-            let request = Request::Announce(announce);
-            let body = v1::envelope::Body::from(request.clone());
-            prop_assert_eq!(Request::try_from(&body), Ok(request));
-        }
-
-        #[test]
-        fn a_peer_list_survives_the_protobuf(
-            peers in prop::collection::vec(any::<std::net::SocketAddrV4>(), 0..9),
-            interval in 0u64..1 << 38,
-            min_interval in prop::option::of(0u64..1 << 38),
-            seeders: Option<u32>,
-            (token, warning, stale) in any::<(Vec<u8>, String, Option<u32>)>(),
-        ) {
-            let reply = Reply::Peers(PeerList {
-                peers: peers.into_iter().map(|at| Peer::at(at.into())).collect(),
-                interval: Duration::from_secs(interval),
-                min_interval: min_interval.map(Duration::from_secs),
-                seeders,
-                leechers: None,
-                token,
-                warning,
-                stale: stale.map(|age| Duration::from_secs(age.into())),
-            });
-            let body = v1::envelope::Body::from(reply.clone());
-            prop_assert_eq!(Reply::try_from(&body), Ok(reply));
-        }
-    }
-
-    #[test]
-    fn refuses_what_is_missing() {
-        let body = v1::envelope::Body::Find(v1::Find::default());
-        assert_eq!(Request::try_from(&body), Err(ConvertError::Missing("names")));
-        let name = v1::Name { scheme: 1, digest: vec![0; 19] };
-        assert_eq!(
-            Name::try_from(&name).unwrap_err().to_string(),
-            "`name`: a btih digest has 20 bytes, not 19"
-        );
-    }
-}
+#[path = "convert_tests.rs"]
+mod tests;

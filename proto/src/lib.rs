@@ -10,6 +10,7 @@ pub mod v1 {
 mod bits;
 mod content;
 mod convert;
+mod envelope;
 mod layout;
 mod message;
 mod name;
@@ -19,6 +20,7 @@ mod peer;
 pub use bits::Bits;
 pub use content::{ContentId, ContentIdError};
 pub use convert::ConvertError;
+pub use envelope::{Body, Envelope, MAX_MESSAGE_ID};
 pub use layout::{Extent, Layout, LayoutError};
 pub use message::{
     Announce, ErrorCode, Fault, Find, PeerEvent, PeerList, Reply, Request, SwarmQuery, SwarmStat,

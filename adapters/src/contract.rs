@@ -139,6 +139,8 @@ pub struct Adapter {
     pub mode: Mode,
     /// What the bridge keeps and says as its tracker; of use with a tracker server.
     pub terms: TrackerTerms,
+    /// Where the overlay's peers reach the seeder: what they are told by the bridge as their tracker.
+    pub reachable: Vec<SocketAddr>,
     /// The face that answers the overlay's peers as a tracker.
     pub tracker_server: Option<Arc<dyn TrackerServer>>,
     /// The face that asks the overlay's trackers.

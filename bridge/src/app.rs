@@ -15,7 +15,7 @@ use crate::{
     config::Config,
     data_dir::{DataDir, DataDirError},
     grpc::{self, ServeError, Services},
-    handler::MessageHandler,
+    handler::{MessageHandler, OverlayParts},
     names::{NameDesk, OverlayInfo},
     relay::{DataFaces, Limits, Relay, RelayError, RelayParts},
     status::{
@@ -137,10 +137,16 @@ impl App {
         let flush = config.usage.flush_seconds.duration();
         let recorder =
             Recorder::start(meter.clone(), ledger.clone(), flush, stops.recorder.clone());
-        let handler = Arc::new(MessageHandler::new(by_overlay(&overlays, |adapter| {
-            adapter.tracker_client.clone()
-        })));
         let routes = Arc::new(config.routes);
+        let parts = overlays.iter().map(|overlay| OverlayParts {
+            id: overlay.id.clone(),
+            protocol: overlay.protocol,
+            mode: overlay.adapter.mode,
+            terms: overlay.adapter.terms,
+            client: overlay.adapter.tracker_client.clone(),
+            seeder: overlay.adapter.reachable.clone(),
+        });
+        let handler = Arc::new(MessageHandler::new(parts.collect(), &table, &routes));
         let chooser = Arc::new(Chooser::new(
             config.selection,
             routes.clone(),
@@ -159,7 +165,7 @@ impl App {
                 let (seeder, leecher) = (adapter.seeder.clone(), adapter.leecher.clone());
                 Some(DataFaces { seeder, leecher })
             }),
-            handler,
+            handler: handler.clone(),
             meter: meter.clone(),
             alarms: alarms.clone(),
             spool: &data_dir.join("spool"),
@@ -181,6 +187,9 @@ impl App {
                 seeders.insert(overlay.id.clone(), seeder.endpoints());
                 let library = relay.library(overlay.id.clone());
                 tasks.spawn(seeder.clone().serve(library, stops.faces.clone()));
+            }
+            if let Some(server) = &overlay.adapter.tracker_server {
+                tasks.spawn(server.clone().serve(handler.clone(), stops.faces.clone()));
             }
         }
         let relay_task = tokio::spawn(relay.clone().run(stops.relay.clone()));

@@ -16,6 +16,8 @@ const SHARDS: usize = 256;
 /// time changes it; readers never wait for longer than a change of one entry takes.
 pub(crate) struct Index {
     by_name: DashMap<Name, Arc<Binding>>,
+    /// Names by their short forms, where these differ.
+    by_short: DashMap<Name, Name>,
     /// The main names of the bindings that have a content.
     by_content: DashMap<ContentId, Vec<Name>>,
     order: RwLock<BTreeSet<Name>>,
@@ -23,11 +25,24 @@ pub(crate) struct Index {
 
 impl Index {
     pub(crate) fn new() -> Self {
-        Self { by_name: sharded(), by_content: sharded(), order: RwLock::new(BTreeSet::new()) }
+        Self {
+            by_name: sharded(),
+            by_short: sharded(),
+            by_content: sharded(),
+            order: RwLock::new(BTreeSet::new()),
+        }
     }
 
     pub(crate) fn get(&self, name: &Name) -> Option<Arc<Binding>> {
         self.by_name.get(name).map(|entry| Arc::clone(&entry))
+    }
+
+    /// The binding of a name, or of one whose short form this is.
+    pub(crate) fn find(&self, name: &Name) -> Option<Arc<Binding>> {
+        self.get(name).or_else(|| {
+            let long = *self.by_short.get(name)?;
+            self.get(&long)
+        })
     }
 
     /// How many bindings there are.
@@ -52,6 +67,9 @@ impl Index {
         let old = self.get(&binding.name());
         for name in &binding.names {
             self.by_name.insert(*name, Arc::clone(binding));
+            if name.short() != *name {
+                self.by_short.insert(name.short(), *name);
+            }
         }
         let contents = contents_of(binding);
         for content in &contents {
@@ -99,7 +117,9 @@ impl Index {
 
     /// Takes a name out, unless it has come to be another binding's.
     fn forget_name(&self, name: &Name, old: &Binding) {
-        self.by_name.remove_if(name, |_, binding| binding.name() == old.name());
+        if self.by_name.remove_if(name, |_, binding| binding.name() == old.name()).is_some() {
+            self.by_short.remove_if(&name.short(), |_, long| long == name);
+        }
     }
 
     fn forget(&self, content: &ContentId, main: &Name) {

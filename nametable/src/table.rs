@@ -93,6 +93,12 @@ impl NameTable {
         self.index.get(name)
     }
 
+    /// The binding of a name as peers say it: in full, or in its short form.
+    #[must_use]
+    pub fn find(&self, name: &Name) -> Option<Arc<Binding>> {
+        self.index.find(name)
+    }
+
     /// The binding of a name, and those of other names that share a content with it, by main name; of these at most
     /// [`MAX_EQUIVALENTS`].
     #[must_use]

@@ -140,6 +140,16 @@ fn scheme_word(scheme: Scheme) -> &'static str {
 }
 
 impl Name {
+    /// The form in which peers and trackers say this name where a message has room for 20 bytes only: of a `btmh`, a
+    /// `btih` of its first 20 bytes (BEP 52); of any other name, itself.
+    #[must_use]
+    pub fn short(&self) -> Self {
+        match (self.scheme(), self.digest().first_chunk::<20>()) {
+            (Scheme::Btmh, Some(first)) => Self::btih(*first),
+            _ => *self,
+        }
+    }
+
     /// Makes a name from a digest.
     ///
     /// # Errors

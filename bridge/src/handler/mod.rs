@@ -1,28 +1,80 @@
-//! The message handler: unified questions go to the overlay's trackers, unified answers come back.
+//! The message handler: what peers ask of the bridge as a tracker comes in here, and what the bridge asks of trackers
+//! goes out here. It knows no protocol.
 
-pub mod swarms;
+mod flights;
+mod gate;
+mod overlay;
+mod peers;
+mod swarms;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use p2pbridge_adapters::TrackerClient;
+use p2pbridge_adapters::{Answer, Asked, Handler, Mode, TrackerClient, TrackerTerms};
+use p2pbridge_nametable::NameTable;
 use p2pbridge_proto::{ErrorCode, Fault, OverlayId, Reply, Request};
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 
-pub use swarms::SwarmTable;
+pub use self::swarms::{Size, SwarmTable};
 
-/// The one way from the bridge to the trackers of all overlays.
+use self::{gate::Gate, overlay::Overlay, peers::PeerBook};
+use crate::routes::Routes;
+
+/// What the handler needs to know of an overlay.
+pub struct OverlayParts {
+    /// Its id.
+    pub id: OverlayId,
+    /// The word of its protocol: peers of one protocol can talk to each other.
+    pub protocol: &'static str,
+    /// How it is joined.
+    pub mode: Mode,
+    /// What the bridge keeps and says as its tracker.
+    pub terms: TrackerTerms,
+    /// Asks its trackers.
+    pub client: Option<Arc<dyn TrackerClient>>,
+    /// Where its peers reach the bridge's seeder.
+    pub seeder: Vec<SocketAddr>,
+}
+
+/// The one way in from peers that ask the bridge, and the one way out to the trackers of all overlays.
 pub struct MessageHandler {
-    trackers: HashMap<OverlayId, Arc<dyn TrackerClient>>,
+    overlays: HashMap<OverlayId, Arc<Overlay>>,
 }
 
 impl MessageHandler {
-    /// A handler in front of these tracker clients.
+    /// A handler for these overlays. Must be called inside a tokio runtime.
     #[must_use]
-    pub fn new(trackers: HashMap<OverlayId, Arc<dyn TrackerClient>>) -> Self {
-        Self { trackers }
+    pub fn new(parts: Vec<OverlayParts>, names: &Arc<NameTable>, routes: &Routes) -> Self {
+        let book = |parts: &OverlayParts| {
+            let gate = |client: &Arc<dyn TrackerClient>| {
+                Arc::new(Gate::new(parts.id.clone(), client.clone(), Handle::current()))
+            };
+            Arc::new(PeerBook {
+                id: parts.id.clone(),
+                table: (parts.mode != Mode::Presence).then(|| SwarmTable::new(parts.terms)),
+                gate: parts.client.as_ref().map(gate),
+                seeder: parts.seeder.clone(),
+            })
+        };
+        let books: Vec<_> = parts.iter().map(|parts| (parts.protocol, book(parts))).collect();
+        let overlay = |(parts, (protocol, own)): (&OverlayParts, &(&str, Arc<PeerBook>))| {
+            let is_neighbour = |(other, book): &&(&str, Arc<PeerBook>)| {
+                let route = routes.between(&book.id, &parts.id).and_then(|at| routes.get(at));
+                other == protocol && route.is_some_and(|route| route.direct)
+            };
+            let neighbours = match parts.mode {
+                Mode::Presence => Vec::new(),
+                Mode::Front | Mode::Inline => {
+                    books.iter().filter(is_neighbour).map(|(_, book)| book.clone()).collect()
+                }
+            };
+            let overlay =
+                Overlay { mode: parts.mode, own: own.clone(), names: names.clone(), neighbours };
+            (parts.id.clone(), Arc::new(overlay))
+        };
+        Self { overlays: parts.iter().zip(&books).map(overlay).collect() }
     }
 
-    /// Asks an overlay's trackers, and gives up after so long.
+    /// Asks an overlay's trackers, the bridge's own swarms among them, and gives up after so long.
     ///
     /// # Errors
     /// The trackers' own fault, or that the overlay has no tracker to ask.
@@ -35,21 +87,38 @@ impl MessageHandler {
         if request.names().is_empty() {
             return Err(Fault::new(ErrorCode::BadRequest, "the request names nothing"));
         }
-        let tracker = self.trackers.get(overlay).ok_or_else(|| {
-            Fault::new(ErrorCode::Unsupported, format!("overlay {overlay} has no tracker to ask"))
-        })?;
-        let start = Instant::now();
-        // The client keeps the deadline itself; this one holds even if it does not.
-        let slack = Duration::from_secs(1);
-        let answer =
-            tokio::time::timeout(patience + slack, tracker.call(request, start + patience));
-        let answer = answer.await.unwrap_or_else(|_| {
-            Err(Fault::new(ErrorCode::Unavailable, format!("no answer within {patience:?}")))
-        });
-        match &answer {
-            Ok(_) => tracing::debug!(%overlay, took = ?start.elapsed(), "the tracker has answered"),
-            Err(fault) => tracing::debug!(%overlay, %fault, "the tracker has not answered"),
-        }
-        answer
+        self.overlay(overlay)?.ask(request, patience).await
+    }
+
+    /// Whether peers of one overlay are named to those of another under the same name, so that nothing needs to be
+    /// brought across.
+    #[must_use]
+    pub fn hands_over(&self, from: &OverlayId, to: &OverlayId) -> bool {
+        let neighbours = self.overlays.get(to).map(|overlay| &overlay.neighbours);
+        neighbours.is_some_and(|neighbours| neighbours.iter().any(|book| book.id == *from))
+    }
+
+    /// How much the bridge keeps as a tracker of an overlay; `None` in presence.
+    #[must_use]
+    pub fn size(&self, overlay: &OverlayId) -> Option<Size> {
+        Some(self.overlays.get(overlay)?.own.table.as_ref()?.size(Instant::now()))
+    }
+
+    fn overlay(&self, id: &OverlayId) -> Result<&Arc<Overlay>, Fault> {
+        self.overlays.get(id).ok_or_else(|| {
+            Fault::new(ErrorCode::Internal, format!("there is no overlay called {id}"))
+        })
     }
 }
+
+impl Handler for MessageHandler {
+    fn handle(&self, asked: Asked<'_>, request: Request) -> Answer {
+        match self.overlay(asked.overlay) {
+            Ok(overlay) => overlay.answer(asked.hop_limit, request),
+            Err(fault) => Answer::Now(Err(fault)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

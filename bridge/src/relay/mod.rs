@@ -339,6 +339,11 @@ impl Relay {
                             if self.common.routes.between(from, to).is_none() {
                                 continue;
                             }
+                            // Peers of the same name talk to each other: nothing needs to be brought.
+                            let same = other.name() == binding.name();
+                            if same && self.handler.hands_over(from, to) {
+                                continue;
+                            }
                             let source = (from.clone(), other.name());
                             let destination = (to.clone(), binding.name());
                             wanted

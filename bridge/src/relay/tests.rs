@@ -14,8 +14,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use p2pbridge_adapters::{
-    ContentReader, Description, FileSpan, Integrity, Leecher, SourceError, SourceSession,
-    TrackerClient, TrackerHealth,
+    ContentReader, Description, FileSpan, Integrity, Leecher, Mode, SourceError, SourceSession,
+    TrackerClient, TrackerHealth, TrackerTerms,
 };
 use p2pbridge_nametable::{MemoryStore, NameTable, Proposal, ProposedFile};
 use p2pbridge_proto::{Bits, Evidence, Fault, Name, OverlayId, Peer, PeerList, Reply, Request};
@@ -27,7 +27,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::{routes::Route, status::choice::Weights};
+use crate::{handler::OverlayParts, routes::Route, status::choice::Weights};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -198,6 +198,21 @@ fn table() -> Arc<NameTable> {
     Arc::new(NameTable::open(Box::new(MemoryStore::default())).unwrap())
 }
 
+fn handler(
+    trackers: &HashMap<OverlayId, Arc<dyn TrackerClient>>,
+    names: &Arc<NameTable>,
+) -> Arc<MessageHandler> {
+    let parts = trackers.iter().map(|(id, client)| OverlayParts {
+        id: id.clone(),
+        protocol: "p",
+        mode: Mode::Presence,
+        terms: TrackerTerms::default(),
+        client: Some(client.clone()),
+        seeder: Vec::new(),
+    });
+    Arc::new(MessageHandler::new(parts.collect(), names, &Routes::default()))
+}
+
 async fn house(setup: Setup<'_>) -> House {
     let sent = Arc::new(AtomicU64::new(0));
     let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
@@ -226,7 +241,7 @@ async fn house(setup: Setup<'_>) -> House {
         routes,
         chooser: Arc::new(chooser),
         faces: HashMap::from([(id("a"), DataFaces { seeder: None, leecher: Some(leecher) })]),
-        handler: Arc::new(MessageHandler::new(trackers)),
+        handler: handler(&trackers, &setup.table),
         meter: meter.clone(),
         alarms: Arc::default(),
         spool: setup.folder,

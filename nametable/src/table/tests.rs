@@ -66,6 +66,20 @@ fn two_names_of_one_content_resolve_to_each_other() {
 }
 
 #[test]
+fn a_long_name_is_found_by_its_short_form_until_it_is_taken_back() {
+    let (_, table) = table();
+    let long = Name::with_32(Scheme::Btmh, [7; 32]).unwrap();
+    let hybrid = Proposal { names: vec![name(1), long], ..single(1, 1000, 256) };
+    table.bind(&[hybrid]).unwrap();
+    for asked in [name(1), long, name(7)] {
+        assert_eq!(table.find(&asked).unwrap().name(), name(1));
+    }
+    assert!(table.get(&name(7)).is_none() && table.find(&name(8)).is_none());
+    table.unbind(&name(1)).unwrap();
+    assert!(table.find(&name(7)).is_none());
+}
+
+#[test]
 fn binding_again_changes_nothing() {
     let (_, table) = table();
     let both = [single(1, 1000, 256), single(2, 1000, 100)];

@@ -22,9 +22,9 @@ use tokio::time::Instant;
 use self::shard::{Bounds, Shard};
 
 /// Peers that an answer names when the asker did not say how many it wants, and at most.
-pub const DEFAULT_WANT: usize = 50;
+const DEFAULT_WANT: usize = 50;
 /// Peers that an answer names at most.
-pub const MOST_WANT: usize = 200;
+const MOST_WANT: usize = 200;
 /// Shards at most; a small table has fewer, so that each has room for some swarms.
 const SHARDS: usize = 64;
 const SWARMS_A_SHARD: usize = 1024;
@@ -173,6 +173,13 @@ impl SwarmTable {
         result.map_err(|shard::Full| self.full())
     }
 
+    /// Where the bridge itself serves names, for an asker that has everything or not.
+    #[must_use]
+    pub fn hosts(&self, names: &[Name], complete: bool) -> Vec<SocketAddr> {
+        let hosts = names.iter().flat_map(|name| self.shard(name).hosts(name, complete));
+        hosts.collect()
+    }
+
     /// Forgets a peer.
     pub fn forget(&self, names: &[Name], endpoint: SocketAddr) {
         for name in names {
@@ -219,8 +226,7 @@ impl SwarmTable {
 }
 
 /// How many peers an answer names.
-#[must_use]
-pub fn want(said: Option<u32>) -> usize {
+pub(super) fn want(said: Option<u32>) -> usize {
     said.map_or(DEFAULT_WANT, |want| usize::try_from(want).unwrap_or(MOST_WANT)).min(MOST_WANT)
 }
 

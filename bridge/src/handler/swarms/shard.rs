@@ -59,6 +59,14 @@ impl Swarm {
         self.v4.len() + self.v6.len()
     }
 
+    /// Where the bridge serves it, for an asker that has everything or not.
+    fn hosts(&self, complete: bool) -> &[SocketAddr] {
+        match &self.hosts {
+            Some(hosts) if !(complete && hosts.complete) => &hosts.endpoints,
+            _ => &[],
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.peers() == 0 && self.hosts.is_none()
     }
@@ -145,13 +153,8 @@ impl Shard {
         let Some(swarm) = self.swarms.get(name) else { return (0, 0) };
         let leechers_only = asker.is_some_and(|(_, complete)| complete);
         let asker = asker.map(|(endpoint, _)| endpoint);
-        if let Some(hosts) = &swarm.hosts
-            && !(leechers_only && hosts.complete)
-        {
-            let room = most.saturating_sub(out.len());
-            let others = hosts.endpoints.iter().filter(|endpoint| asker != Some(**endpoint));
-            out.extend(others.take(room).map(|endpoint| Peer::at(*endpoint)));
-        }
+        let others = swarm.hosts(leechers_only).iter().filter(|own| asker != Some(**own));
+        out.extend(others.take(most.saturating_sub(out.len())).copied().map(Peer::at));
         let since = second.saturating_sub(self.bounds.silence);
         let v4 = match asker {
             Some(SocketAddr::V4(at)) => Some(at.into()),
@@ -172,6 +175,11 @@ impl Shard {
             swarm.v6.pick(&v6, out);
         }
         swarm.counts()
+    }
+
+    /// Where the bridge serves a name, for an asker that has everything or not.
+    pub(super) fn hosts(&self, name: &Name, complete: bool) -> Vec<SocketAddr> {
+        self.swarms.get(name).map(|swarm| swarm.hosts(complete).to_vec()).unwrap_or_default()
     }
 
     /// (Seeders, leechers, completed downloads) of a name that is known.

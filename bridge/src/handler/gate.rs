@@ -1,0 +1,243 @@
+//! The gate to one overlay's trackers: what they said is kept for as long as they wish, equal questions are asked once,
+//! and when they are silent, what they said last is given again.
+//!
+//! How often each tracker may be asked, and how long it is left alone after failures, is kept by the adapter, which sees
+//! every single message.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use p2pbridge_adapters::TrackerClient;
+use p2pbridge_proto::{
+    Announce, ErrorCode, Fault, Find, Name, OverlayId, Peer, PeerEvent, PeerList, Reply, Request,
+    SwarmQuery, SwarmStat,
+};
+use quick_cache::sync::Cache;
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout},
+};
+
+use super::flights::{Flight, Flights};
+
+/// Names whose peers are remembered.
+const NAMES: usize = 10_000;
+/// Peers that are remembered of a name.
+const PEERS: usize = 100;
+/// Names whose sizes are remembered.
+const STATS: usize = 50_000;
+/// How long the size of a swarm is taken for good: trackers give no time for it.
+const STAT_AGE: Duration = Duration::from_secs(30);
+/// Questions of the bridge's own that are under way, and announces of others.
+const REFRESHES: usize = 32;
+const PASSED_ON: usize = 4_096;
+/// How long a tracker has to answer.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a name is not asked for again after a fault, at most and at least.
+const AFTER_FAULT: Duration = Duration::from_secs(30);
+const AT_LEAST: Duration = Duration::from_secs(1);
+/// How often the peers of a name are taken down anew when many announce it.
+const OFTEN: Duration = Duration::from_secs(1);
+/// The longest time for which peers are given again while nobody answers.
+const LONGEST_STALE: Duration = Duration::from_secs(2 * 3600);
+/// Peers that are asked for.
+const WANT: u32 = 80;
+
+/// What trackers said of a name.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    /// The peers, and the intervals; as old as `at`.
+    pub(super) list: PeerList,
+    pub(super) at: Instant,
+    /// When it may be asked for again.
+    next: Instant,
+    /// Whether the last question got no answer.
+    pub(super) failed: bool,
+}
+
+impl Known {
+    /// Whether it is time to ask again.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.next <= now
+    }
+
+    /// Whether a peer that announced so long ago comes sooner than the tracker wishes.
+    pub(super) fn is_soon(&self, last: Option<Duration>, now: Instant) -> bool {
+        let min = self.list.min_interval.unwrap_or(self.list.interval / 2);
+        let fresh = now.saturating_duration_since(self.at) < self.list.interval;
+        !self.failed && fresh && last.is_some_and(|last| last < min)
+    }
+
+    /// The peers, marked as old when nobody answers.
+    pub(super) fn peers(&self, now: Instant) -> Option<PeerList> {
+        let age = now.saturating_duration_since(self.at);
+        let usable = !self.failed || age < LONGEST_STALE;
+        usable.then(|| PeerList { stale: self.failed.then_some(age), ..self.list.clone() })
+    }
+}
+
+/// What makes two passed announces the same question: one that a client repeats because it waits too long.
+type Passed = (Name, SocketAddr, PeerEvent, Option<u64>);
+
+pub(super) struct Gate {
+    overlay: OverlayId,
+    client: Arc<dyn TrackerClient>,
+    lists: Cache<Name, Arc<Known>>,
+    stats: Cache<Name, (Instant, Option<SwarmStat>)>,
+    refreshes: Flights<Name, ()>,
+    passed: Flights<Passed, Result<PeerList, Fault>>,
+    queries: Flights<Vec<Name>, Result<Vec<SwarmStat>, Fault>>,
+}
+
+impl Gate {
+    pub(super) fn new(overlay: OverlayId, client: Arc<dyn TrackerClient>, runtime: Handle) -> Self {
+        Self {
+            overlay,
+            client,
+            lists: Cache::new(NAMES),
+            stats: Cache::new(STATS),
+            refreshes: Flights::new(REFRESHES, runtime.clone()),
+            passed: Flights::new(PASSED_ON, runtime.clone()),
+            queries: Flights::new(REFRESHES, runtime),
+        }
+    }
+
+    /// Asks the trackers, and keeps what they say.
+    pub(super) async fn ask(&self, request: Request, patience: Duration) -> Result<Reply, Fault> {
+        let names = request.names().to_vec();
+        let keep = match &request {
+            Request::Announce(announce) => announce.event != PeerEvent::Stopped,
+            Request::Find(_) | Request::SwarmQuery(_) => true,
+        };
+        let start = Instant::now();
+        // The client keeps the deadline itself; this one holds even if it does not.
+        let slack = Duration::from_secs(1);
+        let answer = timeout(patience + slack, self.client.call(request, start + patience));
+        let answer = answer.await.unwrap_or_else(|_| {
+            Err(Fault::new(ErrorCode::Unavailable, format!("no answer within {patience:?}")))
+        });
+        let overlay = &self.overlay;
+        match &answer {
+            Ok(_) => tracing::debug!(%overlay, took = ?start.elapsed(), "the tracker has answered"),
+            Err(fault) => tracing::debug!(%overlay, %fault, "the tracker has not answered"),
+        }
+        match &answer {
+            Ok(Reply::Peers(list)) if keep => self.keep(&names, list),
+            Ok(_) => {}
+            Err(fault) => self.note_fault(&names, fault),
+        }
+        answer
+    }
+
+    /// What is known of a name, however old.
+    pub(super) fn known(&self, name: &Name) -> Option<Arc<Known>> {
+        self.lists.get(&name.short())
+    }
+
+    /// Asks for a name's peers again, when the trackers allow it; the flight lands when they have answered.
+    pub(super) fn refresh(self: &Arc<Self>, names: &[Name]) -> Option<Flight<()>> {
+        let main = *names.first()?;
+        if self.known(&main).is_some_and(|known| !known.is_due(Instant::now())) {
+            return None;
+        }
+        let (gate, names) = (self.clone(), names.to_vec());
+        self.refreshes.join(main, || async move {
+            let find = Request::Find(Find { names, num_want: Some(WANT) });
+            // What came of it is in the lists.
+            let _ = gate.ask(find, PATIENCE).await;
+        })
+    }
+
+    /// Passes a peer's announce on. An announce that the peer repeats while it waits is sent once.
+    pub(super) async fn pass(self: &Arc<Self>, announce: Announce) -> Result<PeerList, Fault> {
+        let name = announce.names.first().copied();
+        let name = name.ok_or_else(|| Fault::new(ErrorCode::BadRequest, "no name"))?;
+        let key = (name, announce.peer.endpoint, announce.event, announce.left);
+        let gate = self.clone();
+        let flight = self.passed.join(key, || async move {
+            match gate.ask(Request::Announce(announce), PATIENCE).await? {
+                Reply::Peers(list) => Ok(list),
+                Reply::Swarms(_) => Ok(PeerList::default()),
+            }
+        });
+        let Some(flight) = flight else {
+            let mut fault = Fault::new(ErrorCode::Overloaded, "too many announces are under way");
+            fault.retry_after = Some(Duration::from_secs(60));
+            return Err(fault);
+        };
+        let broken = || Err(Fault::new(ErrorCode::Internal, "the announce broke down"));
+        flight.await.unwrap_or_else(broken)
+    }
+
+    /// The sizes of swarms; what was asked a moment ago is not asked again.
+    pub(super) async fn stats(self: &Arc<Self>, names: &[Name]) -> Result<Vec<SwarmStat>, Fault> {
+        let now = Instant::now();
+        let fresh = |name: &Name| {
+            self.stats.get(name).filter(|(at, _)| now.saturating_duration_since(*at) < STAT_AGE)
+        };
+        let (mut found, mut missing) = (Vec::new(), Vec::new());
+        for name in names {
+            match fresh(name) {
+                Some((_, stat)) => found.extend(stat),
+                None => missing.push(*name),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(found);
+        }
+        let (gate, asked) = (self.clone(), missing.clone());
+        let flight = self.queries.join(missing, || async move {
+            let query = SwarmQuery { names: asked.clone() };
+            let reply = gate.ask(Request::SwarmQuery(query), PATIENCE).await?;
+            let Reply::Swarms(stats) = reply else { return Ok(Vec::new()) };
+            let now = Instant::now();
+            for name in asked {
+                let stat = stats.iter().find(|stat| stat.name == name).copied();
+                gate.stats.insert(name, (now, stat));
+            }
+            Ok(stats)
+        });
+        let overloaded = || Fault::new(ErrorCode::Overloaded, "too many questions are under way");
+        let broken = || Err(Fault::new(ErrorCode::Internal, "the question broke down"));
+        found.extend(flight.ok_or_else(overloaded)?.await.unwrap_or_else(broken)?);
+        Ok(found)
+    }
+
+    fn keep(&self, names: &[Name], list: &PeerList) {
+        let now = Instant::now();
+        let wait = list.min_interval.unwrap_or_default().max(list.interval);
+        for name in names {
+            let before = self.known(name);
+            let mut peers = list.peers.clone();
+            if let Some(before) = before.filter(|before| now.duration_since(before.at) < wait) {
+                if !before.failed && now.duration_since(before.at) < OFTEN {
+                    continue;
+                }
+                // An answer to one who asked for few names few: who was named before is not gone.
+                let new = |old: &&Peer| !list.peers.iter().any(|p| p.endpoint == old.endpoint);
+                peers.extend(before.list.peers.iter().filter(new).copied());
+            }
+            peers.truncate(PEERS);
+            let list = PeerList { peers, ..list.clone() };
+            let known = Known { list, at: now, next: now + wait, failed: false };
+            self.lists.insert(name.short(), Arc::new(known));
+        }
+    }
+
+    fn note_fault(&self, names: &[Name], fault: &Fault) {
+        let now = Instant::now();
+        // A refusal is an answer, and so is that too much was asked.
+        let failed = matches!(fault.code, ErrorCode::Unavailable | ErrorCode::BadAnswer);
+        let next = now + fault.retry_after.unwrap_or(AFTER_FAULT).clamp(AT_LEAST, AFTER_FAULT);
+        for name in names {
+            let known = match self.known(name) {
+                Some(known) => Known {
+                    failed: failed || known.failed,
+                    next: known.next.max(next),
+                    ..(*known).clone()
+                },
+                None => Known { list: PeerList::default(), at: now, next, failed },
+            };
+            self.lists.insert(name.short(), Arc::new(known));
+        }
+    }
+}

@@ -9,6 +9,6 @@ pub use availability::Availability;
 pub use contract::{
     Adapter, Answer, Asked, Attendance, Budget, BuildError, Capability, Configured, ContentReader,
     DescribeError, Description, Descriptor, Door, FileSpan, Handler, Host, Integrity, Leecher,
-    Library, Mode, ReadError, Seeder, ServerCounts, SourceError, SourceSession, TrackerClient, TrackerHealth,
-    TrackerServer, TrackerTerms,
+    Library, Mode, ReadError, Seeder, ServerCounts, SourceError, SourceSession, TrackerClient,
+    TrackerHealth, TrackerServer, TrackerTerms,
 };

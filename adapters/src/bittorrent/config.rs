@@ -6,7 +6,10 @@ mod form;
 mod tiers;
 mod url;
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use p2pbridge_proto::OverlayId;
 
@@ -28,6 +31,9 @@ pub struct BtConfig {
     pub trackers: Vec<Vec<TrackerUrl>>,
     /// Where its peers reach the bridge; never empty.
     pub listen: Vec<SocketAddr>,
+    /// The addresses by which its peers reach this host, where `listen` has none; not empty in front and inline, unless
+    /// `listen` says them.
+    pub public: Vec<IpAddr>,
     /// How many peers may be connected to the seeder: 1 to 10,000.
     pub max_sessions: usize,
     /// How many peers are served at the same time: 1 to 1,000.
@@ -49,6 +55,21 @@ pub struct TrackerConfig {
     pub terms: TrackerTerms,
     /// Whether a proxy stands before it, whose `X-Forwarded-For` is believed.
     pub trust_forwarded_for: bool,
+}
+
+impl BtConfig {
+    /// Where peers reach what listens at these addresses: an unspecified one stands for the public ones of its family.
+    #[must_use]
+    pub fn reachable(&self, listening: &[SocketAddr]) -> Vec<SocketAddr> {
+        let each = listening.iter().flat_map(|at| {
+            let stands = |ip: &&IpAddr| at.ip().is_unspecified() && ip.is_ipv4() == at.is_ipv4();
+            let public =
+                self.public.iter().filter(stands).map(|ip| SocketAddr::new(*ip, at.port()));
+            let said = (!at.ip().is_unspecified()).then_some(*at);
+            public.chain(said)
+        });
+        each.collect()
+    }
 }
 
 /// Every BitTorrent overlay in the text of a configuration file; what else is in there is not looked at.

@@ -32,12 +32,12 @@ fn the_example_shows_the_defaults() {
     let text = text.replace("\"presence\"\n", "\"front\"\n");
     let long = parse(&text).unwrap().remove(&id).unwrap();
     let settings = text.lines().filter(|line| !line.starts_with('#') && line.contains(" = "));
-    assert_eq!(settings.count(), 16, "a key is missing in the example");
-    let defaults =
-        "trackers = ['http://x/announce']\nmode = 'front'\n[overlays.bittorrent.a.tracker]";
+    assert_eq!(settings.count(), 17, "a key is missing in the example");
+    let defaults = "trackers = ['http://x/announce']\nmode = 'front'\npublic = ['1.1.1.1']\n[overlays.bittorrent.a.tracker]";
     let tracker = one(defaults).unwrap().tracker;
     assert_eq!(tracker.as_ref().unwrap().terms, TrackerTerms::default());
-    assert_eq!(long, BtConfig { mode: Mode::Front, tracker, ..short });
+    let public: Vec<IpAddr> = vec!["203.0.113.7".parse().unwrap(), "2001:db8::7".parse().unwrap()];
+    assert_eq!(long, BtConfig { mode: Mode::Front, tracker, public, ..short });
 }
 
 #[test]
@@ -103,6 +103,13 @@ fn modes_and_tables_must_fit() {
         (format!("mode = 'front'\n{table}swarms = -1"), 4, "is not within"),
         (format!("mode = 'front'\n{table}names = 'all'"), 4, "\"bound\""),
         (format!("mode = 'front'\n{table}name = 'all'"), 4, "unknown field"),
+        (format!("mode = 'front'\n{table}"), 2, "give `public`"),
+        (
+            format!("mode = 'front'\nlisten = ['0.0.0.0:1']\npublic = ['::1']\n{table}"),
+            2,
+            "give `public`",
+        ),
+        (format!("public = ['0.0.0.0']\n{http}"), 2, "nobody can be reached"),
         (format!("{http}[overlays.bittorrent.a.budget]\nper_second = 0"), 4, "is not within"),
     ];
     for (keys, line, says) in cases {
@@ -114,11 +121,13 @@ fn modes_and_tables_must_fit() {
 
 #[test]
 fn a_tracker_takes_its_terms() {
-    let keys = "mode = 'front'\n[overlays.bittorrent.a.tracker]\nhttp = ['127.0.0.1:0', '127.0.0.1:0']\nudp = []\n\
+    let keys = "mode = 'front'\nlisten = ['0.0.0.0:7', '127.0.0.1:8', '[::]:9']\npublic = ['1.1.1.1', '1.1.1.2']\n[overlays.bittorrent.a.tracker]\nhttp = ['127.0.0.1:0', '127.0.0.1:0']\nudp = []\n\
                 interval = 30\npeers = 7\nnames = 'bound'\ntrust_forwarded_for = true\n\
                 [overlays.bittorrent.a.budget]\nper_second = 10\nin_flight = 4";
     let config = one(keys).unwrap();
     assert!(config.trackers.is_empty());
+    let reachable = ["1.1.1.1:7", "1.1.1.2:7", "127.0.0.1:8"].map(|at| at.parse().unwrap());
+    assert_eq!(config.reachable(&config.listen), reachable);
     assert_eq!(config.budget, Budget { per_second: 10, in_flight: 4 });
     let tracker = config.tracker.unwrap();
     assert_eq!((tracker.http.len(), tracker.udp.len(), tracker.trust_forwarded_for), (2, 0, true));
@@ -128,8 +137,7 @@ fn a_tracker_takes_its_terms() {
         (Duration::from_secs(30), Duration::from_secs(30))
     );
     assert_eq!((terms.peers, terms.peers_per_swarm, terms.bound_only), (7, 7, true));
-    let inline =
-        "mode = 'inline'\ntrackers = ['https://x/announce']\n[overlays.bittorrent.a.tracker]";
+    let inline = "mode = 'inline'\ntrackers = ['https://x/announce']\npublic = ['::1']\n[overlays.bittorrent.a.tracker]";
     let tracker = one(inline).unwrap().tracker.unwrap();
     assert_eq!((tracker.http.len(), tracker.udp.len()), (2, 0));
 }

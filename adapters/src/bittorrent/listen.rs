@@ -45,10 +45,7 @@ pub(super) fn tcp_group(
 ///
 /// # Errors
 /// When the address cannot be had.
-pub(super) fn udp_group(
-    address: SocketAddr,
-    count: usize,
-) -> io::Result<Vec<std::net::UdpSocket>> {
+pub(super) fn udp_group(address: SocketAddr, count: usize) -> io::Result<Vec<std::net::UdpSocket>> {
     let sockets = group(address, count, || {
         let socket = open(address, Type::DGRAM, Protocol::UDP)?;
         socket.set_recv_buffer_size(DATAGRAMS)?;

@@ -83,7 +83,7 @@ fn open(overlay: &OverlayId, config: &BtConfig, host: &Host) -> Result<Adapter, 
     })?;
     Ok(Adapter {
         mode: config.mode,
-        reachable: seeder.endpoints(),
+        reachable: config.reachable(&seeder.endpoints()),
         terms: config.tracker.as_ref().map(|tracker| tracker.terms).unwrap_or_default(),
         tracker_server: server.map(|server| server as Arc<dyn TrackerServer>),
         tracker_client: client.map(|client| client as Arc<dyn TrackerClient>),

@@ -91,7 +91,9 @@ impl BtSeeder {
         for address in &config.listen {
             match listen::tcp(*address).and_then(TcpListener::from_std) {
                 Ok(listener) => listeners.push(listener),
-                Err(error) if listen::is_ipv6_missing(*address, &error) && config.listen.len() > 1 => {
+                Err(error)
+                    if listen::is_ipv6_missing(*address, &error) && config.listen.len() > 1 =>
+                {
                     warn!(%overlay, %address, %error, "no IPv6 here: this address is left out");
                 }
                 Err(source) => {

@@ -15,6 +15,10 @@ trackers = ["http://tracker.example/announce", ["udp://a.example:6969", "udp://b
 # Where the overlay's peers reach the bridge: these ports are announced. Port 0 takes any free port.
 # listen = ["0.0.0.0:6881", "[::]:6881"]
 
+# The addresses by which peers reach this host: in front and inline mode the bridge tells them itself, and needs to know
+# them unless `listen` names one. In presence mode a tracker sees them.
+# public = ["203.0.113.7", "2001:db8::7"]
+
 # How many peers may be connected to download from the bridge.
 # max_sessions = 400
 

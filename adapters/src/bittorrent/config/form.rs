@@ -1,6 +1,11 @@
 //! The form of an overlay in the file, and what must fit together in it.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use p2pbridge_proto::OverlayId;
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -32,6 +37,8 @@ pub(super) struct Form {
     trackers: Vec<Vec<TrackerUrl>>,
     #[serde(default = "default_listen", deserialize_with = "listen")]
     listen: Vec<SocketAddr>,
+    #[serde(default, deserialize_with = "public")]
+    public: Vec<IpAddr>,
     #[serde(default = "default_max_sessions", deserialize_with = "within::<_, 1, 10_000>")]
     max_sessions: usize,
     #[serde(default = "default_upload_slots", deserialize_with = "within::<_, 1, 1000>")]
@@ -135,10 +142,11 @@ impl Form {
             (mode, Some(form)) => Some(form.check(mode)?),
         };
         let number = |number| u32::try_from(number).unwrap_or(u32::MAX);
-        Ok(BtConfig {
+        let config = BtConfig {
             mode: self.mode,
             trackers: self.trackers,
             listen: self.listen,
+            public: self.public,
             max_sessions: self.max_sessions,
             upload_slots: self.upload_slots,
             tracker,
@@ -146,7 +154,16 @@ impl Form {
                 per_second: number(self.budget.per_second),
                 in_flight: number(self.budget.in_flight),
             },
-        })
+        };
+        if config.mode != Mode::Presence && config.reachable(&config.listen).is_empty() {
+            let problem = format!(
+                "with mode = \"{}\" the bridge itself tells peers where it is: give `public` the \
+                 addresses by which they reach this host, or let `listen` name one",
+                config.mode
+            );
+            return misfit(&[Key("mode")], problem);
+        }
+        Ok(config)
     }
 
     fn check_trackers(&self) -> Result<(), Misfit> {
@@ -260,6 +277,17 @@ fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>,
         return Err(D::Error::custom("peers need at least one address to reach the bridge at"));
     }
     Ok(listen)
+}
+
+fn public<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::Error> {
+    let public = Vec::<IpAddr>::deserialize(deserializer)?;
+    match public.iter().find(|ip| ip.is_unspecified() || ip.is_multicast()) {
+        Some(ip) => Err(D::Error::custom(format!("nobody can be reached at {ip}"))),
+        None if public.len() > 16 => {
+            Err(D::Error::custom(format!("{} addresses are more than 16", public.len())))
+        }
+        None => Ok(public),
+    }
 }
 
 fn addresses<'de, D: Deserializer<'de>>(

@@ -195,6 +195,7 @@ impl App {
         let relay_task = tokio::spawn(relay.clone().run(stops.relay.clone()));
         let board = Arc::new(Board {
             overlays,
+            handler,
             relay,
             meter,
             recorder: recorder.clone(),

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{
     client::{CliError, Client},
     names::print_json,
-    table::{Table, exact, plain, size},
+    table::{Table, exact, grouped, plain, size},
 };
 use crate::{
     grpc::Snapshot,
@@ -91,6 +91,9 @@ fn snapshot_text(snapshot: &Snapshot, now: Timestamp) -> String {
         if !overlay.endpoints.is_empty() {
             let _ = writeln!(text, "  peers reach the bridge at {}", overlay.endpoints.join(", "));
         }
+        if let Some(server) = &overlay.tracker_server {
+            let _ = writeln!(text, "  {}", server_text(server));
+        }
         text.push_str(&swarms(&overlay.swarms).text("  "));
         for swarm in overlay.swarms.iter().filter(|swarm| !swarm.trouble.is_empty()) {
             let _ = writeln!(text, "  ! {}: {}", plain(&swarm.title), plain(&swarm.trouble));
@@ -147,11 +150,41 @@ fn tracker_text(tracker: &v1::TrackerStatus, now: Timestamp) -> String {
     if let Some(trip) = tracker.round_trip.and_then(|trip| Duration::try_from(trip).ok()) {
         let _ = write!(text, " in {} ms", trip.as_millis());
     }
+    if tracker.shed > 0 {
+        let _ = write!(
+            text,
+            ", {} questions over its budget of {} a second",
+            grouped(tracker.shed),
+            tracker.budget_per_second
+        );
+    }
+    if let Some(rest) = tracker.rest.and_then(|rest| Duration::try_from(rest).ok()) {
+        let _ = write!(text, ", left alone for {} s", rest.as_secs_f64().ceil());
+    }
     if tracker.consecutive_failures > 0 {
         let _ = write!(text, ", {} failures since", tracker.consecutive_failures);
     }
     if !tracker.last_error.is_empty() {
         let _ = write!(text, ": {}", plain(&tracker.last_error));
+    }
+    text
+}
+
+/// The bridge as a tracker, in a line.
+fn server_text(server: &v1::TrackerServerStatus) -> String {
+    let mut text = format!(
+        "the bridge is a tracker at {}: {} swarms, {} peers; {} requests",
+        server.endpoints.join(", "),
+        grouped(server.swarms),
+        grouped(server.peers),
+        grouped(server.requests)
+    );
+    for (count, what) in
+        [(server.refused, "refused"), (server.malformed, "malformed"), (server.shed, "shed")]
+    {
+        if count > 0 {
+            let _ = write!(text, ", {} {what}", grouped(count));
+        }
     }
     text
 }
@@ -165,16 +198,37 @@ fn health(health: v1::Health) -> &'static str {
     }
 }
 
+fn seconds(time: Option<prost_types::Duration>) -> Option<f64> {
+    time.and_then(|time| Duration::try_from(time).ok()).map(|time| time.as_secs_f64())
+}
+
 fn snapshot_json(snapshot: &Snapshot) -> Value {
     let tracker = |tracker: &v1::TrackerStatus| {
-        let trip = tracker.round_trip.and_then(|trip| Duration::try_from(trip).ok());
         json!({
             "url": tracker.url,
             "health": health(tracker.health()),
             "last_answer_time": time_text(&tracker.last_answer_time),
-            "round_trip_seconds": trip.map(|trip| trip.as_secs_f64()),
+            "round_trip_seconds": seconds(tracker.round_trip),
             "consecutive_failures": tracker.consecutive_failures,
             "last_error": tracker.last_error,
+            "answered_share": tracker.answered_share,
+            "rest_seconds": seconds(tracker.rest),
+            "budget_per_second": tracker.budget_per_second,
+            "budget_in_flight": tracker.budget_in_flight,
+            "sent": tracker.sent,
+            "shed": tracker.shed,
+        })
+    };
+    let server = |server: &v1::TrackerServerStatus| {
+        json!({
+            "endpoints": server.endpoints,
+            "swarms": server.swarms,
+            "peers": server.peers,
+            "requests": server.requests,
+            "answered": server.answered,
+            "refused": server.refused,
+            "malformed": server.malformed,
+            "shed": server.shed,
         })
     };
     let swarm = |swarm: &v1::SwarmStatus| {
@@ -200,6 +254,7 @@ fn snapshot_json(snapshot: &Snapshot) -> Value {
             "trackers": overlay.trackers.iter().map(tracker).collect::<Vec<_>>(),
             "swarms": overlay.swarms.iter().map(swarm).collect::<Vec<_>>(),
             "endpoints": overlay.endpoints,
+            "tracker_server": overlay.tracker_server.as_ref().map(server),
         })
     };
     let crossing = |crossing: &v1::Crossing| {
@@ -232,6 +287,9 @@ mod tests {
             last_answer_time: Some(prost_types::Timestamp { seconds: 1000, nanos: 0 }),
             consecutive_failures: 3,
             last_error: "refused".to_owned(),
+            rest: Some(prost_types::Duration { seconds: 14, nanos: 1 }),
+            budget_per_second: 10,
+            shed: 12_345,
             ..Default::default()
         };
         let swarm = v1::SwarmStatus {
@@ -248,6 +306,14 @@ mod tests {
             mode: "presence".to_owned(),
             trackers: vec![tracker],
             swarms: vec![swarm],
+            tracker_server: Some(v1::TrackerServerStatus {
+                endpoints: vec!["127.0.0.1:6969".to_owned()],
+                swarms: 2,
+                peers: 1_000_000,
+                requests: 7,
+                malformed: 1,
+                ..Default::default()
+            }),
             ..Default::default()
         };
         let crossing = v1::Crossing {
@@ -265,7 +331,9 @@ mod tests {
         let text = snapshot_text(&snapshot, Timestamp::from_second(1005).unwrap());
         for part in [
             "a (bittorrent, presence): unknown",
-            "http://t.example/announce: down, answered 5 s ago, 3 failures since: refused",
+            "http://t.example/announce: down, answered 5 s ago, 12,345 questions over its budget of 10 a second, left \
+             alone for 15 s, 3 failures since: refused",
+            "the bridge is a tracker at 127.0.0.1:6969: 2 swarms, 1,000,000 peers; 7 requests, 1 malformed",
             "film",
             "! film: no source",
             "a → b",

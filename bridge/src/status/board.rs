@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use p2pbridge_adapters::{Adapter, TrackerHealth};
+use p2pbridge_adapters::{Adapter, Mode, TrackerHealth};
 use p2pbridge_nametable::{Binding, NameTable};
 use p2pbridge_proto::{OverlayId, v1};
 
 use super::{alarms::Alarms, meter::Meter, recorder::Recorder};
 use crate::{
     grpc::{Explain, Explained, Snapshot, StatusSource},
+    handler::MessageHandler,
     relay::Relay,
 };
 
@@ -32,6 +33,8 @@ pub struct BoardOverlay {
 pub struct Board {
     /// The overlays, by id.
     pub overlays: Vec<BoardOverlay>,
+    /// Keeps the swarms of which the bridge is a tracker.
+    pub handler: Arc<MessageHandler>,
     /// The relay.
     pub relay: Arc<Relay>,
     /// What crosses.
@@ -82,16 +85,37 @@ impl Board {
             .flat_map(|client| client.health())
             .map(tracker)
             .collect();
+        let health = match overlay.adapter.mode {
+            // What the bridge itself answers does not depend on other trackers.
+            Mode::Front => v1::Health::Up,
+            Mode::Presence | Mode::Inline => best(trackers.iter().map(v1::TrackerStatus::health)),
+        };
         let seeder = overlay.adapter.seeder.iter().flat_map(|seeder| seeder.endpoints());
         v1::OverlayStatus {
             id: overlay.id.to_string(),
             protocol: overlay.protocol.to_owned(),
-            mode: "presence".to_owned(),
-            health: best(trackers.iter().map(v1::TrackerStatus::health)).into(),
+            mode: overlay.adapter.mode.to_string(),
+            health: health.into(),
             trackers,
             swarms: self.relay.swarms(&overlay.id),
             endpoints: seeder.map(|endpoint| endpoint.to_string()).collect(),
+            tracker_server: self.tracker_server(overlay),
         }
+    }
+
+    fn tracker_server(&self, overlay: &BoardOverlay) -> Option<v1::TrackerServerStatus> {
+        let server = overlay.adapter.tracker_server.as_ref()?;
+        let (counts, size) = (server.counts(), self.handler.size(&overlay.id).unwrap_or_default());
+        Some(v1::TrackerServerStatus {
+            endpoints: server.endpoints().iter().map(ToString::to_string).collect(),
+            swarms: size.swarms as u64,
+            peers: size.peers as u64,
+            requests: counts.requests,
+            answered: counts.answered,
+            refused: counts.refused,
+            malformed: counts.malformed,
+            shed: counts.shed,
+        })
     }
 }
 
@@ -109,6 +133,12 @@ fn tracker(health: TrackerHealth) -> v1::TrackerStatus {
         round_trip: health.round_trip.and_then(|took| took.try_into().ok()),
         consecutive_failures: health.consecutive_failures,
         last_error: health.last_error.unwrap_or_default(),
+        answered_share: health.answered,
+        rest: health.rests_for.and_then(|rest| rest.try_into().ok()),
+        budget_per_second: health.budget.per_second,
+        budget_in_flight: health.budget.in_flight,
+        sent: health.sent,
+        shed: health.shed,
     }
 }
 

@@ -17,7 +17,7 @@ use thiserror::Error;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::Availability;
+use crate::{Availability, message::Messages};
 
 /// What a protocol's folder tells of itself: one row in the registry.
 pub struct Descriptor {
@@ -33,6 +33,8 @@ pub struct Descriptor {
     pub example: &'static str,
     /// Reads a description of content (a .torrent file, for example).
     pub describe: fn(&[u8]) -> Result<Description, DescribeError>,
+    /// Its tracker messages, one at a time.
+    pub messages: &'static Messages,
     /// Reads the protocol's own overlays out of the whole text of a configuration file, so that errors keep their line.
     pub configure: fn(&str) -> Result<Vec<Configured>, toml::de::Error>,
 }

@@ -3,6 +3,7 @@
 mod availability;
 pub mod bittorrent;
 mod contract;
+pub mod message;
 pub mod registry;
 
 pub use availability::Availability;

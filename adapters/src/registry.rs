@@ -1,6 +1,9 @@
 //! The table of protocols. Adding one adds a folder, a `mod` line and a line here.
 
-use crate::{DescribeError, Description, Descriptor, bittorrent};
+use crate::{
+    DescribeError, Description, Descriptor, bittorrent,
+    message::{DecodeError, Decoded, Hint},
+};
 
 /// Every protocol that the bridge speaks.
 pub static PROTOCOLS: &[&Descriptor] = &[&bittorrent::DESCRIPTOR];
@@ -18,6 +21,21 @@ pub fn describe(bytes: &[u8]) -> Result<(&'static Descriptor, Description), Desc
         }
     }
     Err(DescribeError(problems.join("; ")))
+}
+
+/// Reads a tracker message, whatever protocol it is of: the first that recognises the bytes wins.
+///
+/// # Errors
+/// When no protocol does; the error says what each of them found wrong.
+pub fn decode(bytes: &[u8], hint: &Hint) -> Result<(&'static Descriptor, Decoded), DecodeError> {
+    let mut problems = Vec::new();
+    for descriptor in PROTOCOLS {
+        match (descriptor.messages.decode)(bytes, hint) {
+            Ok(decoded) => return Ok((descriptor, decoded)),
+            Err(error) => problems.push(format!("not {}: {error}", descriptor.protocol)),
+        }
+    }
+    Err(DecodeError(problems.join("; ")))
 }
 
 /// The protocol with this word.

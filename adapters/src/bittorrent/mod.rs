@@ -9,6 +9,7 @@ pub mod leecher;
 mod listen;
 pub mod magnet;
 pub mod merkle;
+pub mod messages;
 pub mod metainfo;
 pub mod seeder;
 pub mod tracker_client;
@@ -41,6 +42,7 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
     capabilities: &[Capability::Announce, Capability::Find, Capability::SwarmQuery],
     example: config::EXAMPLE,
     describe: describe::describe,
+    messages: &messages::MESSAGES,
     configure,
 };
 

@@ -1,0 +1,105 @@
+//! The kinds of messages, and how they are told apart.
+
+use super::raw_http;
+use crate::{bittorrent::wire::udp::MAGIC, message::DecodeError};
+
+/// A kind of tracker message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    UdpConnectRequest,
+    UdpConnectAnswer,
+    UdpAnnounceRequest,
+    UdpAnnounceAnswer,
+    /// What opentracker says to an announce of a name that it does not serve: no more than action and transaction.
+    UdpEmptyAnswer,
+    UdpScrapeRequest,
+    UdpScrapeAnswer,
+    UdpError,
+    HttpAnnounceRequest,
+    HttpAnnounceAnswer,
+    HttpScrapeRequest,
+    HttpScrapeAnswer,
+    HttpFailure,
+}
+
+/// A row a kind: its word, and the same for people.
+const KINDS: [(Kind, &str, &str); 13] = [
+    (Kind::UdpConnectRequest, "udp-connect-request", "UDP connect request"),
+    (Kind::UdpConnectAnswer, "udp-connect-answer", "UDP connect answer"),
+    (Kind::UdpAnnounceRequest, "udp-announce-request", "UDP announce request"),
+    (Kind::UdpAnnounceAnswer, "udp-announce-answer", "UDP announce answer"),
+    (Kind::UdpEmptyAnswer, "udp-empty-answer", "UDP announce answer without content"),
+    (Kind::UdpScrapeRequest, "udp-scrape-request", "UDP scrape request"),
+    (Kind::UdpScrapeAnswer, "udp-scrape-answer", "UDP scrape answer"),
+    (Kind::UdpError, "udp-error", "UDP error"),
+    (Kind::HttpAnnounceRequest, "http-announce-request", "HTTP announce request"),
+    (Kind::HttpAnnounceAnswer, "http-announce-answer", "HTTP announce answer"),
+    (Kind::HttpScrapeRequest, "http-scrape-request", "HTTP scrape request"),
+    (Kind::HttpScrapeAnswer, "http-scrape-answer", "HTTP scrape answer"),
+    (Kind::HttpFailure, "http-failure", "HTTP refusal"),
+];
+
+/// The words of all kinds.
+pub(super) static WORDS: [&str; KINDS.len()] = {
+    let mut words = [""; KINDS.len()];
+    let mut at = 0;
+    while at < KINDS.len() {
+        words[at] = KINDS[at].1;
+        at += 1;
+    }
+    words
+};
+
+impl Kind {
+    pub(super) fn word(self) -> &'static str {
+        KINDS.iter().find(|row| row.0 == self).map_or("", |row| row.1)
+    }
+
+    pub(super) fn title(self) -> &'static str {
+        KINDS.iter().find(|row| row.0 == self).map_or("", |row| row.2)
+    }
+
+    pub(super) fn of_word(word: &str) -> Result<Self, DecodeError> {
+        KINDS.iter().find(|row| row.1 == word).map(|row| row.0).ok_or_else(|| {
+            DecodeError(format!(
+                "no kind of message is called `{word}`; known: {}",
+                WORDS.join(", ")
+            ))
+        })
+    }
+
+    /// The kind that bytes seem to be of, by what is where.
+    pub(super) fn recognise(bytes: &[u8]) -> Option<Self> {
+        if bytes.starts_with(b"HTTP/") || bytes.first() == Some(&b'd') {
+            return Some(raw_http::kind_of_answer(bytes));
+        }
+        // A packet from a tracker begins with its action; one to a tracker with a connection id, which is a random number.
+        let word = |at: usize| Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?));
+        let length = bytes.len();
+        let answer = match word(0) {
+            Some(0) if length == 16 => Some(Self::UdpConnectAnswer),
+            Some(1) if length == 8 => Some(Self::UdpEmptyAnswer),
+            Some(1) if length >= 20 => Some(Self::UdpAnnounceAnswer),
+            Some(2) if length >= 8 && (length - 8).is_multiple_of(12) => {
+                Some(Self::UdpScrapeAnswer)
+            }
+            Some(3) if length >= 8 => Some(Self::UdpError),
+            _ => None,
+        };
+        if answer.is_some() {
+            return answer;
+        }
+        match word(8) {
+            Some(0) if length == 16 && bytes.starts_with(&MAGIC.to_be_bytes()) => {
+                Some(Self::UdpConnectRequest)
+            }
+            Some(1) if length >= 98 && word(80).is_some_and(|event| event <= 3) => {
+                Some(Self::UdpAnnounceRequest)
+            }
+            Some(2) if length >= 36 && (length - 16).is_multiple_of(20) => {
+                Some(Self::UdpScrapeRequest)
+            }
+            _ => raw_http::kind_of_request(bytes),
+        }
+    }
+}

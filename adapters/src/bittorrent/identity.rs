@@ -39,6 +39,12 @@ impl Identity {
     }
 }
 
+/// Whether a peer id is one of any bridge, of this version or another: `-PBnnnn-`.
+#[must_use]
+pub fn is_a_bridge(peer_id: &[u8; 20]) -> bool {
+    peer_id.starts_with(b"-PB") && peer_id[7] == b'-'
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,5 +58,7 @@ mod tests {
         let elsewhere = Identity::new(&Host { mark: *b"ABCDEF" });
         assert!(!one.is_ours(&elsewhere.peer_id));
         assert!(!one.is_ours(b"-TR3000-abcdef000000"));
+        assert!(is_a_bridge(&one.peer_id) && is_a_bridge(&elsewhere.peer_id));
+        assert!(is_a_bridge(b"-PB9999-abcdef000000") && !is_a_bridge(b"-PBabcdefghijklmnopq"));
     }
 }

@@ -1,51 +1,32 @@
-//! The bridge as a tracker over HTTP: `/announce` and `/scrape`.
+//! The bridge as a tracker, over HTTP and UDP.
 //!
-//! What is asked goes to the handler. A refusal is a bencoded `failure reason` with status 200 (BEP 3), and with
-//! `retry in` where the asker may come again (BEP 31). The asker's address is the one that is seen.
+//! What is asked goes to the handler. A refusal is told in the protocol's own form: over HTTP a bencoded `failure
+//! reason` with status 200 (BEP 3), with `retry in` where the asker may come again (BEP 31); over UDP an error packet
+//! (BEP 15). The asker's address is the one that is seen. A peer that leaves is told of no others.
+
+mod connection_id;
+mod desk;
+mod http;
+mod tally;
+mod udp;
 
 use std::{
-    convert::Infallible,
-    net::{IpAddr, SocketAddr, TcpListener},
+    io,
+    net::{SocketAddr, TcpListener, UdpSocket},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::{
-    Method, Response, StatusCode,
-    body::Incoming,
-    header::{CONTENT_TYPE, HeaderValue},
-    server::conn::http1,
-    service::service_fn,
-};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use p2pbridge_proto::{ErrorCode, Fault, OverlayId, Reply};
-use tokio::{
-    net::TcpStream,
-    sync::Semaphore,
-    time::{sleep, timeout},
-};
+use p2pbridge_proto::OverlayId;
+use tokio::{runtime, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, warn};
+use tracing::{error, warn};
 
-use super::{
-    listen,
-    translate::{
-        failure_of_fault, failure_of_query, native_peers, native_swarms, unified_announce,
-        unified_scrape,
-    },
-    wire::http::{
-        AnnounceRequest, Failure, MAX_QUERY, QueryError, ScrapeRequest, write_failure, write_scrape,
-    },
-};
-use crate::{Asked, BuildError, Handler, ServerCounts, TrackerServer};
+use self::{connection_id::ConnectionIds, desk::Desk, http::Site, tally::Tally};
+use super::listen;
+use crate::{BuildError, Handler, ServerCounts, TrackerServer};
 
-/// How many connections are served at once; more wait to be accepted.
-pub const MAX_CONNECTIONS: usize = 1024;
-/// How long a client may take to send a request, and may leave a connection idle.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an answer may take to be found.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -78,224 +59,147 @@ impl Default for ServerConfig {
 /// A tracker of one overlay, over HTTP and UDP.
 pub struct BtTrackerServer {
     overlay: OverlayId,
-    listeners: Mutex<Vec<TcpListener>>,
     endpoints: Vec<SocketAddr>,
-    room: Arc<Semaphore>,
+    trust_forwarded_for: bool,
+    ids: ConnectionIds,
+    /// One for each thread.
+    tallies: Vec<Arc<Tally>>,
+    /// Taken by the one call of `serve`.
+    sockets: Mutex<Option<Sockets>>,
+}
+
+/// What the threads listen with.
+struct Sockets {
+    /// For each thread one of each address.
+    http: Vec<Vec<TcpListener>>,
+    /// For each thread one.
+    udp: Vec<UdpSocket>,
 }
 
 impl BtTrackerServer {
-    /// Listens at these addresses.
+    /// Listens at these addresses; answers nobody yet. An address `[::]` is passed over on a machine without IPv6.
     ///
     /// # Errors
     /// When an address cannot be listened at; the error says which.
     pub fn bind(overlay: &OverlayId, config: &ServerConfig) -> Result<Arc<Self>, BuildError> {
-        let (mut listeners, mut endpoints) = (Vec::new(), Vec::new());
+        let failed =
+            |what: String, source: io::Error| BuildError { overlay: overlay.clone(), what, source };
+        let workers = config.workers.max(1);
+        let mut endpoints = Vec::new();
+        let mut http: Vec<Vec<TcpListener>> = Vec::new();
+        http.resize_with(workers, Vec::new);
+        let mut udp = Vec::new();
         for address in &config.http {
-            let fail = |source| BuildError {
-                overlay: overlay.clone(),
-                what: format!("listen on {address} as a tracker"),
-                source,
-            };
-            let listener = listen::tcp(*address).map_err(fail)?;
-            endpoints.push(listener.local_addr().map_err(fail)?);
-            listeners.push(listener);
+            let fail = |error| failed(format!("listen on {address} as a tracker"), error);
+            let opened = listen::tcp_group(*address, workers);
+            let Some(group) = if_there(overlay, *address, opened).map_err(fail)? else { continue };
+            endpoints.push(first(&group, TcpListener::local_addr).map_err(fail)?);
+            for (thread, listener) in http.iter_mut().zip(group) {
+                thread.push(listener);
+            }
         }
+        http.retain(|listeners| !listeners.is_empty());
+        for address in &config.udp {
+            let fail = |error| failed(format!("listen on {address} (UDP) as a tracker"), error);
+            let opened = listen::udp_group(*address, workers);
+            let Some(group) = if_there(overlay, *address, opened).map_err(fail)? else { continue };
+            endpoints.push(first(&group, UdpSocket::local_addr).map_err(fail)?);
+            udp.extend(group);
+        }
+        let ids = ConnectionIds::new(Instant::now())
+            .map_err(|error| failed("draw a key for connection ids".to_owned(), error))?;
+        let mut tallies = Vec::new();
+        tallies.resize_with(http.len() + udp.len(), Arc::<Tally>::default);
         Ok(Arc::new(Self {
             overlay: overlay.clone(),
-            listeners: Mutex::new(listeners),
             endpoints,
-            room: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            trust_forwarded_for: config.trust_forwarded_for,
+            ids,
+            tallies,
+            sockets: Mutex::new(Some(Sockets { http, udp })),
         }))
     }
 
-    /// Accepts connections of one listener until told to stop.
-    async fn accept(
-        self: Arc<Self>,
-        listener: tokio::net::TcpListener,
-        handler: Arc<dyn Handler>,
-        tasks: TaskTracker,
-        stop: CancellationToken,
-    ) {
-        loop {
-            let Some(Ok(permit)) =
-                stop.run_until_cancelled(self.room.clone().acquire_owned()).await
-            else {
-                return;
-            };
-            let Some(accepted) = stop.run_until_cancelled(listener.accept()).await else { return };
-            let (stream, peer) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    warn!(overlay = %self.overlay, %error, "cannot accept a connection");
-                    // Out of file descriptors, most likely: nothing tells when there is one again.
-                    sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
-            let (server, handler, stop) = (self.clone(), handler.clone(), stop.clone());
-            tasks.spawn(async move {
-                server.connection(stream, peer.ip(), handler, stop).await;
-                drop(permit);
-            });
-        }
-    }
-
-    async fn connection(
-        &self,
-        stream: TcpStream,
-        peer: IpAddr,
-        handler: Arc<dyn Handler>,
-        stop: CancellationToken,
-    ) {
-        let service = service_fn(|request: hyper::Request<Incoming>| {
-            let handler = &handler;
-            async move { Ok::<_, Infallible>(self.request(&request, peer, &**handler).await) }
-        });
-        let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-        builder.max_buf_size(2 * MAX_QUERY).max_headers(64).half_close(true);
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
-        tokio::pin!(connection);
-        let result = tokio::select! {
-            result = connection.as_mut() => result,
-            () = stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                timeout(Duration::from_secs(2), connection).await.unwrap_or(Ok(()))
-            }
-        };
-        if let Err(error) = result {
-            debug!(overlay = %self.overlay, %peer, %error, "a connection to the tracker failed");
-        }
-    }
-
-    async fn request(
-        &self,
-        request: &hyper::Request<Incoming>,
-        peer: IpAddr,
-        handler: &dyn Handler,
-    ) -> Response<Full<Bytes>> {
-        let uri = request.uri();
-        if request.method() != Method::GET {
-            return plain(StatusCode::METHOD_NOT_ALLOWED, "a tracker is asked by GET\n");
-        }
-        let query = uri.query().unwrap_or_default();
-        let body = match uri.path() {
-            "/announce" => self.announce(query, peer, handler).await,
-            "/scrape" => self.scrape(query, handler).await,
-            _ => return plain(StatusCode::NOT_FOUND, "a tracker: /announce and /scrape\n"),
-        };
-        match body.or_else(Refusal::body) {
-            Ok(body) => {
-                let mut response = Response::new(Full::from(body));
-                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-                response
-            }
-            Err(error) => plain(StatusCode::URI_TOO_LONG, &format!("{error}\n")),
-        }
-    }
-
-    fn asked(&self) -> Asked<'_> {
-        Asked { overlay: &self.overlay, hop_limit: 1 }
-    }
-
-    async fn announce(
-        &self,
-        query: &str,
-        peer: IpAddr,
-        handler: &dyn Handler,
-    ) -> Result<Vec<u8>, Refusal> {
-        let native = AnnounceRequest::parse(query)?;
-        let (compact, no_peer_id) = (native.compact, native.no_peer_id);
-        let asked = handler.handle(self.asked(), unified_announce(native, peer));
-        match timeout(ANSWER_TIMEOUT, asked.wait()).await.map_err(|_| late())?? {
-            Reply::Peers(list) => Ok(native_peers(list, peer).encode(compact, no_peer_id)),
-            Reply::Swarms(_) => Err(unfit()),
-        }
-    }
-
-    async fn scrape(&self, query: &str, handler: &dyn Handler) -> Result<Vec<u8>, Refusal> {
-        let native = ScrapeRequest::parse(query)?;
-        let asked = handler.handle(self.asked(), unified_scrape(native));
-        match timeout(ANSWER_TIMEOUT, asked.wait()).await.map_err(|_| late())?? {
-            Reply::Swarms(swarms) => Ok(write_scrape(&native_swarms(&swarms))),
-            Reply::Peers(_) => Err(unfit()),
-        }
+    fn desk(&self, handler: &Arc<dyn Handler>, tally: &Arc<Tally>) -> Desk {
+        Desk { overlay: self.overlay.clone(), handler: handler.clone(), tally: tally.clone() }
     }
 }
 
 #[async_trait]
 impl TrackerServer for BtTrackerServer {
+    /// Those of HTTP, then those of UDP.
     fn endpoints(&self) -> Vec<SocketAddr> {
         self.endpoints.clone()
     }
 
     async fn serve(self: Arc<Self>, handler: Arc<dyn Handler>, stop: CancellationToken) {
-        let listeners =
-            std::mem::take(&mut *self.listeners.lock().unwrap_or_else(PoisonError::into_inner));
-        let tasks = TaskTracker::new();
-        for listener in listeners {
-            match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => {
-                    let (handler, stop) = (handler.clone(), stop.clone());
-                    tasks.spawn(self.clone().accept(listener, handler, tasks.clone(), stop));
-                }
-                Err(error) => warn!(overlay = %self.overlay, %error, "cannot serve as a tracker"),
+        let taken = self.sockets.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(sockets) = taken else {
+            warn!(overlay = %self.overlay, "the tracker is served already");
+            return;
+        };
+        let threads = TaskTracker::new();
+        let mut tallies = self.tallies.iter();
+        let capacity = http::max_connections();
+        let room = Arc::new(Semaphore::new(capacity));
+        for (number, (listeners, tally)) in sockets.http.into_iter().zip(&mut tallies).enumerate() {
+            let site = Site::new(
+                self.desk(&handler, tally),
+                self.trust_forwarded_for,
+                (room.clone(), capacity),
+                stop.child_token(),
+            );
+            if let Err(error) = http::start(site, listeners, number, threads.token()) {
+                error!(overlay = %self.overlay, %error, "cannot start a thread of the tracker");
+            }
+        }
+        let room = Arc::new(Semaphore::new(udp::MAX_LATER));
+        for (number, (socket, tally)) in sockets.udp.into_iter().zip(&mut tallies).enumerate() {
+            let worker = udp::Worker {
+                socket,
+                desk: self.desk(&handler, tally),
+                ids: self.ids,
+                runtime: runtime::Handle::current(),
+                room: room.clone(),
+                tasks: threads.clone(),
+                stop: stop.child_token(),
+            };
+            if let Err(error) = worker.start(number, threads.token()) {
+                error!(overlay = %self.overlay, %error, "cannot start a thread of the tracker");
             }
         }
         stop.cancelled().await;
-        tasks.close();
-        tasks.wait().await;
+        threads.close();
+        threads.wait().await;
     }
 
     fn counts(&self) -> ServerCounts {
-        ServerCounts::default()
+        let none = ServerCounts::default();
+        self.tallies.iter().fold(none, |sum, tally| tally.added_to(sum))
     }
 }
 
-/// Why a request is not answered with what it asks for.
-enum Refusal {
-    Query(QueryError),
-    Fault(Fault),
-}
-
-impl Refusal {
-    /// The refusal as an answer, if the asker can be told.
-    fn body(self) -> Result<Vec<u8>, QueryError> {
-        let failure: Failure = match self {
-            Self::Query(error) if !error.is_answerable() => return Err(error),
-            Self::Query(error) => failure_of_query(&error),
-            Self::Fault(fault) => failure_of_fault(&fault),
-        };
-        Ok(write_failure(&failure))
+/// What was opened, if this machine has the family of the address.
+fn if_there<T>(
+    overlay: &OverlayId,
+    address: SocketAddr,
+    opened: io::Result<T>,
+) -> io::Result<Option<T>> {
+    match opened {
+        Err(error) if listen::is_ipv6_missing(address, &error) => {
+            warn!(%overlay, %address, %error, "no IPv6 here: this address is left out");
+            Ok(None)
+        }
+        opened => opened.map(Some),
     }
 }
 
-impl From<QueryError> for Refusal {
-    fn from(error: QueryError) -> Self {
-        Self::Query(error)
-    }
-}
-
-impl From<Fault> for Refusal {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
-    }
-}
-
-fn late() -> Refusal {
-    Fault::new(ErrorCode::Overloaded, "the answer took too long; try again").into()
-}
-
-fn unfit() -> Refusal {
-    Fault::new(ErrorCode::Internal, "the bridge found no fitting answer").into()
-}
-
-fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(text.to_owned()));
-    *response.status_mut() = status;
-    response
+/// The address of a group of sockets.
+fn first<T>(group: &[T], address: impl Fn(&T) -> io::Result<SocketAddr>) -> io::Result<SocketAddr> {
+    group.first().map_or_else(|| Err(io::ErrorKind::NotFound.into()), address)
 }
 
 #[cfg(test)]
-#[path = "tracker_server_tests.rs"]
-mod tests;
+mod matrix_tests;
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,55 @@
+//! Where the tracker's doors meet: native questions become unified ones and go to the handler.
+
+use std::{net::IpAddr, sync::Arc};
+
+use p2pbridge_proto::{OverlayId, PeerEvent, Reply, Request};
+
+use super::{
+    super::{
+        identity,
+        translate::{unified_announce, unified_scrape},
+        wire::http::{AnnounceRequest, ScrapeRequest},
+    },
+    tally::Tally,
+};
+use crate::{Answer, Asked, Handler};
+
+/// What one thread of a tracker server works with.
+#[derive(Clone)]
+pub(super) struct Desk {
+    pub(super) overlay: OverlayId,
+    pub(super) handler: Arc<dyn Handler>,
+    pub(super) tally: Arc<Tally>,
+}
+
+impl Desk {
+    /// Brings an announce to the handler; the peer's address is the one that was seen.
+    pub(super) fn announce(&self, mut native: AnnounceRequest, seen: IpAddr) -> Answer {
+        // Another bridge that asks must not be answered with what this bridge would ask others for.
+        let hop_limit = if identity::is_a_bridge(&native.peer_id) { 0 } else { 1 };
+        if native.event == PeerEvent::Stopped {
+            native.num_want = Some(0);
+        }
+        self.ask(hop_limit, unified_announce(native, seen))
+    }
+
+    /// Brings a scrape to the handler.
+    pub(super) fn scrape(&self, native: ScrapeRequest) -> Answer {
+        self.ask(1, unified_scrape(native))
+    }
+
+    fn ask(&self, hop_limit: u32, request: Request) -> Answer {
+        self.handler.handle(Asked { overlay: &self.overlay, hop_limit }, request)
+    }
+}
+
+/// Takes the peers out of an answer to a peer that leaves.
+pub(super) fn without_peers(reply: Reply) -> Reply {
+    match reply {
+        Reply::Peers(mut list) => {
+            list.peers.clear();
+            Reply::Peers(list)
+        }
+        swarms @ Reply::Swarms(_) => swarms,
+    }
+}

@@ -1,0 +1,59 @@
+//! What the threads of a tracker server have done. Each has a tally of its own, so that none waits for another.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::ServerCounts;
+
+/// Counts of one thread.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct Tally {
+    requests: AtomicU64,
+    answered: AtomicU64,
+    refused: AtomicU64,
+    malformed: AtomicU64,
+    shed: AtomicU64,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It was answered with what it asked for.
+    Answered,
+    /// It was understood, and got an error.
+    Refused,
+    /// It was not understood.
+    Malformed,
+    /// There was no room for it.
+    Shed,
+}
+
+impl Tally {
+    /// A message came.
+    pub(super) fn came(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A message is done with.
+    pub(super) fn done(&self, outcome: Outcome) {
+        let count = match outcome {
+            Outcome::Answered => &self.answered,
+            Outcome::Refused => &self.refused,
+            Outcome::Malformed => &self.malformed,
+            Outcome::Shed => &self.shed,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// These counts and others together.
+    pub(super) fn added_to(&self, sum: ServerCounts) -> ServerCounts {
+        let now = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        ServerCounts {
+            requests: sum.requests + now(&self.requests),
+            answered: sum.answered + now(&self.answered),
+            refused: sum.refused + now(&self.refused),
+            malformed: sum.malformed + now(&self.malformed),
+            shed: sum.shed + now(&self.shed),
+        }
+    }
+}

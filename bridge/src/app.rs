@@ -146,12 +146,12 @@ impl App {
             client: overlay.adapter.tracker_client.clone(),
             seeder: overlay.adapter.reachable.clone(),
         });
-        let handler = Arc::new(MessageHandler::new(parts.collect(), &table, &routes));
         let chooser = Arc::new(Chooser::new(
             config.selection,
             routes.clone(),
             by_overlay(&overlays, |adapter| adapter.tracker_client.clone()),
         ));
+        let handler = Arc::new(MessageHandler::new(parts.collect(), &table, &routes, &chooser));
         let desk = Arc::new(NameDesk::new(table.clone(), blobs, infos));
         let describe = desk.clone();
         let relay = Relay::new(RelayParts {

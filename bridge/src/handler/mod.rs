@@ -3,6 +3,7 @@
 
 mod flights;
 mod gate;
+mod neighbours;
 mod overlay;
 mod peers;
 mod swarms;
@@ -11,13 +12,16 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use p2pbridge_adapters::{Answer, Asked, Handler, Mode, TrackerClient, TrackerTerms};
 use p2pbridge_nametable::NameTable;
-use p2pbridge_proto::{ErrorCode, Fault, OverlayId, Reply, Request};
+use p2pbridge_proto::{ErrorCode, Fault, Name, OverlayId, Reply, Request};
 use tokio::{runtime::Handle, time::Instant};
 
 pub use self::swarms::{Size, SwarmTable};
 
-use self::{gate::Gate, overlay::Overlay, peers::PeerBook};
-use crate::routes::Routes;
+use self::{gate::Gate, neighbours::Neighbours, overlay::Overlay, peers::PeerBook};
+use crate::{
+    routes::Routes,
+    status::{choice::SwarmFacts, chooser::Chooser},
+};
 
 /// What the handler needs to know of an overlay.
 pub struct OverlayParts {
@@ -43,7 +47,12 @@ pub struct MessageHandler {
 impl MessageHandler {
     /// A handler for these overlays. Must be called inside a tokio runtime.
     #[must_use]
-    pub fn new(parts: Vec<OverlayParts>, names: &Arc<NameTable>, routes: &Routes) -> Self {
+    pub fn new(
+        parts: Vec<OverlayParts>,
+        names: &Arc<NameTable>,
+        routes: &Routes,
+        chooser: &Arc<Chooser>,
+    ) -> Self {
         let book = |parts: &OverlayParts| {
             let gate = |client: &Arc<dyn TrackerClient>| {
                 Arc::new(Gate::new(parts.id.clone(), client.clone(), Handle::current()))
@@ -67,6 +76,7 @@ impl MessageHandler {
                     books.iter().filter(is_neighbour).map(|(_, book)| book.clone()).collect()
                 }
             };
+            let neighbours = Neighbours::new(parts.id.clone(), neighbours, chooser.clone());
             let overlay =
                 Overlay { mode: parts.mode, own: own.clone(), names: names.clone(), neighbours };
             (parts.id.clone(), Arc::new(overlay))
@@ -94,8 +104,13 @@ impl MessageHandler {
     /// brought across.
     #[must_use]
     pub fn hands_over(&self, from: &OverlayId, to: &OverlayId) -> bool {
-        let neighbours = self.overlays.get(to).map(|overlay| &overlay.neighbours);
-        neighbours.is_some_and(|neighbours| neighbours.iter().any(|book| book.id == *from))
+        self.overlays.get(to).is_some_and(|overlay| overlay.neighbours.has(from))
+    }
+
+    /// What is known of a swarm by its tracker's side; `None` before anything is.
+    #[must_use]
+    pub fn swarm_facts(&self, overlay: &OverlayId, names: &[Name]) -> Option<SwarmFacts> {
+        self.overlays.get(overlay)?.own.facts(names)
     }
 
     /// How much the bridge keeps as a tracker of an overlay; `None` in presence.

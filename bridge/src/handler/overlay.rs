@@ -11,7 +11,9 @@ use p2pbridge_proto::{
 use tokio::time::{Instant, timeout};
 
 use super::{
+    flights::Flight,
     gate::Gate,
+    neighbours::Neighbours,
     peers::{Asker, PeerBook},
     swarms::{SwarmTable, want},
 };
@@ -26,7 +28,7 @@ pub(super) struct Overlay {
     pub(super) own: Arc<PeerBook>,
     pub(super) names: Arc<NameTable>,
     /// Overlays of the same protocol whose peers may be named to this one's.
-    pub(super) neighbours: Vec<Arc<PeerBook>>,
+    pub(super) neighbours: Neighbours,
 }
 
 impl Overlay {
@@ -241,14 +243,14 @@ impl Overlay {
         Answer::Later(later.boxed())
     }
 
-    /// Adds peers that go by another name of the same binding here, or by any of its names at a neighbour: all of them
-    /// see the same bytes in the same chunks. Gives what is worth waiting for.
+    /// Adds peers that go by another name of the same binding here, or by any of its names at a neighbour. Gives what is
+    /// worth waiting for.
     fn add_neighbours(
         &self,
         asker: &Asker,
         binding: &Binding,
         list: &mut PeerList,
-    ) -> Vec<super::flights::Flight<()>> {
+    ) -> Vec<Flight<()>> {
         let (names, now) = (shorts(&binding.names), Instant::now());
         let counts = (list.seeders, list.leechers);
         if names.len() > 1 {
@@ -256,11 +258,8 @@ impl Overlay {
             // Most of them are counted already, under the name that was asked for.
             (list.seeders, list.leechers) = counts;
         }
-        let (mut waits, mut theirs) = (Vec::new(), PeerList::default());
-        for book in self.neighbours.iter().filter(|book| binding.overlays.contains(&book.id)) {
-            waits.extend(book.refresh(&binding.names));
-            book.add_peers(&names, asker, now, &mut theirs);
-        }
+        let mut theirs = PeerList::default();
+        let waits = self.neighbours.add_peers(binding, &names, asker, now, &mut theirs);
         // A crowd at home leaves neighbours half of the places: who holds the content may be there.
         let places = theirs.peers.len().min(asker.most / 2);
         list.peers.truncate(asker.most.saturating_sub(places));

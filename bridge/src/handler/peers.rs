@@ -5,6 +5,8 @@ use std::{net::SocketAddr, sync::Arc};
 use p2pbridge_proto::{Name, OverlayId, Peer, PeerList};
 use tokio::time::Instant;
 
+use crate::status::choice::SwarmFacts;
+
 use super::{flights::Flight, gate::Gate, swarms::SwarmTable};
 
 /// The peers of an overlay. Every one of them announced itself, or was named by a tracker to which it did.
@@ -67,6 +69,23 @@ impl PeerBook {
         }
         list.seeders = sum(list.seeders, more.seeders);
         list.leechers = sum(list.leechers, more.leechers);
+    }
+
+    /// What is known of the swarm that goes by these names; `None` before anything is.
+    pub(super) fn facts(&self, names: &[Name]) -> Option<SwarmFacts> {
+        let stats =
+            self.table.iter().flat_map(|table| names.iter().filter_map(|n| table.stat(&n.short())));
+        let own = stats.map(|stat| SwarmFacts {
+            seeds: Some(stat.seeders),
+            peers: stat.seeders.saturating_add(stat.leechers),
+        });
+        let known = self.gate.as_ref().and_then(|gate| gate.known(names.first()?));
+        let said = known.filter(|known| !known.list.peers.is_empty() || !known.failed);
+        let said = said.map(|known| SwarmFacts {
+            seeds: known.list.seeders,
+            peers: u32::try_from(known.list.peers.len()).unwrap_or(u32::MAX),
+        });
+        own.chain(said).max_by_key(|facts| facts.peers)
     }
 
     /// Asks the trackers for peers of these names, when it is time. A flight is given when nothing is known yet: it is

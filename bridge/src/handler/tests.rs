@@ -9,7 +9,7 @@ use p2pbridge_nametable::{MemoryStore, Proposal, ProposedFile};
 use p2pbridge_proto::{Announce, Name, Peer, PeerEvent, PeerList, Scheme, SwarmQuery, SwarmStat};
 
 use super::*;
-use crate::routes::Route;
+use crate::{routes::Route, status::choice::Weights};
 
 /// A tracker that says what it is told to say, and takes down what it is asked.
 struct Tracker {
@@ -111,6 +111,13 @@ fn names(overlays: &[&str]) -> Arc<NameTable> {
     Arc::new(table)
 }
 
+fn house(parts: Vec<OverlayParts>, names: &Arc<NameTable>, routes: Vec<Route>) -> MessageHandler {
+    let routes = Arc::new(Routes::new(routes));
+    let clients = parts.iter().filter_map(|part| Some((part.id.clone(), part.client.clone()?)));
+    let chooser = Chooser::new(Weights::default(), routes.clone(), clients.collect());
+    MessageHandler::new(parts, names, &routes, &Arc::new(chooser))
+}
+
 fn direct(from: &str, to: &str) -> Route {
     let mut route = Route::new(id(from), id(to), String::new(), None);
     route.direct = true;
@@ -149,7 +156,7 @@ fn ports(list: &PeerList) -> Vec<u16> {
 #[tokio::test(start_paused = true)]
 async fn a_front_answers_at_once_from_its_own_state_and_names_the_bridge() {
     let parts = vec![part("f", Mode::Front, None)];
-    let handler = MessageHandler::new(parts, &names(&["f"]), &Routes::default());
+    let handler = house(parts, &names(&["f"]), vec![]);
     ask(&handler, "f", 1, announce(9, 1, PeerEvent::Started)).await;
     let overlay = id("f");
     let at_once = handler
@@ -176,7 +183,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 async fn what_is_not_bound_can_be_refused() {
     let mut parts = vec![part("f", Mode::Front, None), part("p", Mode::Presence, None)];
     parts[0].terms.bound_only = true;
-    let handler = MessageHandler::new(parts, &names(&["f"]), &Routes::default());
+    let handler = house(parts, &names(&["f"]), vec![]);
     let refused = asked(&handler, "f", 1, announce(9, 1, PeerEvent::Started)).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::UnknownName);
     // The long name is asked for in its short form.
@@ -205,12 +212,12 @@ async fn neighbours_are_named_by_a_direct_route_only() {
     };
     let names = names(&["f", "p", "g"]);
     let relayed = Route::new(id("p"), id("f"), String::new(), None);
-    let handler = MessageHandler::new(parts(), &names, &Routes::new(vec![relayed]));
+    let handler = house(parts(), &names, vec![relayed]);
     assert!(ask(&handler, "f", 1, announce(1, 1, PeerEvent::Started)).await.peers.is_empty());
     assert!(!handler.hands_over(&id("p"), &id("f")) && tracker.asked() == 0);
 
-    let routes = Routes::new(vec![direct("p", "f"), direct("g", "f")]);
-    let handler = MessageHandler::new(parts(), &names, &routes);
+    let routes = vec![direct("p", "f"), direct("g", "f")];
+    let handler = house(parts(), &names, routes);
     assert!(handler.hands_over(&id("p"), &id("f")) && !handler.hands_over(&id("f"), &id("p")));
     ask(&handler, "g", 1, announce(2, 7, PeerEvent::Started)).await;
     // Neither the bridge's own address at the neighbour, nor anything under a name that is not bound.
@@ -234,8 +241,8 @@ async fn neighbours_are_named_by_a_direct_route_only() {
 async fn a_crowd_asks_a_neighbours_tracker_once() {
     let tracker = Tracker::new(&[5]);
     let parts = vec![part("f", Mode::Front, None), part("p", Mode::Presence, Some(&tracker))];
-    let routes = Routes::new(vec![direct("p", "f")]);
-    let handler = MessageHandler::new(parts, &names(&["f", "p"]), &routes);
+    let routes = vec![direct("p", "f")];
+    let handler = house(parts, &names(&["f", "p"]), routes);
     let crowd = (1..100).map(|port| ask(&handler, "f", 1, announce(1, port, PeerEvent::Started)));
     let lists = futures::future::join_all(crowd).await;
     assert!(lists.iter().all(|list| ports(list).contains(&5)));
@@ -246,7 +253,7 @@ async fn a_crowd_asks_a_neighbours_tracker_once() {
 async fn inline_passes_on_merges_and_lives_on_when_the_tracker_does_not() {
     let tracker = Tracker::new(&[5]);
     let parts = vec![part("i", Mode::Inline, Some(&tracker))];
-    let handler = MessageHandler::new(parts, &names(&["i"]), &Routes::default());
+    let handler = house(parts, &names(&["i"]), vec![]);
     let own = Announce {
         left: Some(5),
         ..Announce::new(Peer::at(([0, 0, 0, 0], 0).into()), vec![Name::btih([1; 20])])
@@ -289,7 +296,7 @@ async fn inline_passes_on_merges_and_lives_on_when_the_tracker_does_not() {
 async fn over_budget_what_is_known_is_told_and_else_when_to_come_again() {
     let tracker = Tracker::new(&[5]);
     let parts = vec![part("i", Mode::Inline, Some(&tracker))];
-    let handler = MessageHandler::new(parts, &names(&["i"]), &Routes::default());
+    let handler = house(parts, &names(&["i"]), vec![]);
     ask(&handler, "i", 1, announce(1, 1, PeerEvent::Started)).await;
     let mut shed = Fault::new(ErrorCode::Overloaded, "over budget");
     shed.retry_after = Some(Duration::from_secs(90));
@@ -303,7 +310,7 @@ async fn over_budget_what_is_known_is_told_and_else_when_to_come_again() {
 async fn equal_announces_and_scrapes_are_sent_once() {
     let tracker = Tracker::new(&[5]);
     let parts = vec![part("i", Mode::Inline, Some(&tracker))];
-    let handler = MessageHandler::new(parts, &names(&["i"]), &Routes::default());
+    let handler = house(parts, &names(&["i"]), vec![]);
     let repeated = (0..20).map(|_| ask(&handler, "i", 1, announce(1, 1, PeerEvent::Started)));
     futures::future::join_all(repeated).await;
     assert_eq!(tracker.asked(), 1);

@@ -1,7 +1,7 @@
 //! What the relay knows of swarms and names, for the choice between overlays.
 
 use p2pbridge_nametable::Binding;
-use p2pbridge_proto::{Name, OverlayId};
+use p2pbridge_proto::OverlayId;
 
 use super::{LONGEST_CHUNK, Relay, swarm::View};
 use crate::{
@@ -37,7 +37,7 @@ impl Relay {
                         break;
                     }
                     let way = Way { from, to, name: other.name(), class: class_of(other) };
-                    let swarm = self.swarm_facts(from, &other.name());
+                    let swarm = self.swarm_facts(from, other);
                     let closed = self.closed(from, other);
                     ways.push(self.common.chooser.score(way, swarm, closed));
                 }
@@ -54,10 +54,13 @@ impl Relay {
         self.held(binding)
     }
 
-    fn swarm_facts(&self, overlay: &OverlayId, name: &Name) -> Option<SwarmFacts> {
+    fn swarm_facts(&self, overlay: &OverlayId, binding: &Binding) -> Option<SwarmFacts> {
         let state = self.lock();
-        let member = state.swarms.get(&(overlay.clone(), *name))?;
-        member.swarm.view().facts()
+        match state.swarms.get(&(overlay.clone(), binding.name())) {
+            Some(member) => member.swarm.view().facts(),
+            // The bridge need not be in a swarm whose peers are named as they are.
+            None => self.handler.swarm_facts(overlay, &binding.names),
+        }
     }
 
     /// Why a name may not, or cannot, leave an overlay.

@@ -201,6 +201,7 @@ fn table() -> Arc<NameTable> {
 fn handler(
     trackers: &HashMap<OverlayId, Arc<dyn TrackerClient>>,
     names: &Arc<NameTable>,
+    chooser: &Arc<Chooser>,
 ) -> Arc<MessageHandler> {
     let parts = trackers.iter().map(|(id, client)| OverlayParts {
         id: id.clone(),
@@ -210,7 +211,7 @@ fn handler(
         client: Some(client.clone()),
         seeder: Vec::new(),
     });
-    Arc::new(MessageHandler::new(parts.collect(), names, &Routes::default()))
+    Arc::new(MessageHandler::new(parts.collect(), names, &Routes::default(), chooser))
 }
 
 async fn house(setup: Setup<'_>) -> House {
@@ -234,14 +235,14 @@ async fn house(setup: Setup<'_>) -> House {
     setup.table.bind(&[proposal(setup.a, "a"), proposal(setup.b, "b")]).unwrap();
     let meter = Meter::new();
     let routes = Arc::new(Routes::new(vec![Route::new(id("a"), id("b"), "x".into(), None)]));
-    let chooser = Chooser::new(Weights::default(), routes.clone(), trackers.clone());
+    let chooser = Arc::new(Chooser::new(Weights::default(), routes.clone(), trackers.clone()));
     let relay = Relay::new(RelayParts {
         names: setup.table.clone(),
         describe: Arc::new(move |binding| Ok(descriptions[&binding.name()].clone())),
         routes,
-        chooser: Arc::new(chooser),
+        chooser: chooser.clone(),
         faces: HashMap::from([(id("a"), DataFaces { seeder: None, leecher: Some(leecher) })]),
-        handler: handler(&trackers, &setup.table),
+        handler: handler(&trackers, &setup.table, &chooser),
         meter: meter.clone(),
         alarms: Arc::default(),
         spool: setup.folder,

@@ -2,6 +2,7 @@
 
 mod availability;
 pub mod bittorrent;
+pub mod budget;
 mod contract;
 pub mod message;
 pub mod registry;

@@ -26,11 +26,11 @@ use self::{
     identity::Identity,
     leecher::BtLeecher,
     seeder::{BtSeeder, SeederConfig},
-    tracker_client::BtTrackerClient,
+    tracker_client::{BtTrackerClient, ClientConfig},
     tracker_server::{BtTrackerServer, ServerConfig},
 };
 use crate::{
-    Adapter, BuildError, Capability, Configured, Descriptor, Door, Host, Seeder, TrackerClient,
+    Adapter, BuildError, Capability, Configured, Descriptor, Door, Host, Mode, Seeder, TrackerClient,
     TrackerServer,
 };
 
@@ -76,13 +76,13 @@ fn open(overlay: &OverlayId, config: &BtConfig, host: &Host) -> Result<Adapter, 
         BtTrackerServer::bind(overlay, &server)
     });
     let server = server.transpose()?;
+    let client = ClientConfig {
+        tiers: config.trackers.clone(),
+        budget: config.budget,
+        inline: config.mode == Mode::Inline,
+    };
     let client = (!config.trackers.is_empty())
-        .then(|| BtTrackerClient::new(&config.trackers, &identity, &seeder.endpoints()));
-    let client = client.transpose().map_err(|source| BuildError {
-        overlay: overlay.clone(),
-        what: "set up the client of its trackers".to_owned(),
-        source,
-    })?;
+        .then(|| BtTrackerClient::new(&client, &identity, &seeder.endpoints()));
     Ok(Adapter {
         mode: config.mode,
         reachable: config.reachable(&seeder.endpoints()),
@@ -99,7 +99,6 @@ fn open(overlay: &OverlayId, config: &BtConfig, host: &Host) -> Result<Adapter, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Mode;
 
     fn build(keys: &str) -> Result<Adapter, BuildError> {
         let configured = configure(&format!("[overlays.bittorrent.a]\n{keys}")).unwrap().remove(0);

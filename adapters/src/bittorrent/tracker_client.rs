@@ -1,14 +1,15 @@
 //! The bridge as a client of the overlay's own trackers: HTTP and UDP, in tiers (BEP 12).
 
+mod asking;
 mod http;
 mod memory;
 mod tracker;
 mod udp;
 
 use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -16,155 +17,171 @@ use futures::future::join_all;
 use p2pbridge_proto::{
     Announce, ErrorCode, Fault, Name, PeerEvent, PeerList, Reply, Request, SwarmStat,
 };
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, timeout_at},
-};
+use tokio::{sync::Semaphore, time::Instant};
 
-use self::{memory::Memory, tracker::Tracker};
+use self::{
+    asking::{Answer, Family, Nobody, Problem, Question},
+    memory::Memory,
+    tracker::{MAX_REST, Tracker},
+};
 use super::{
     config::TrackerUrl,
     identity::Identity,
     metainfo::wire_hash,
-    translate::{Announcer, announce_of_find, merged, native_announce, peer_list, swarm_stat},
-    wire::http::{AnnounceResponse, SwarmCounts},
+    translate::{announce_of_find, merged, peer_list, swarm_stat},
 };
-use crate::{TrackerClient, TrackerHealth};
+use crate::{Budget, TrackerClient, TrackerHealth};
 
-/// How many questions may be under way at once; more wait, as long as their deadline allows.
-pub const MAX_IN_FLIGHT: usize = 64;
+/// How many calls may be under way at once, in all of the overlay's trackers; more are refused.
+pub const MAX_CALLS: usize = 4096;
+/// The longest rest of a tracker that the bridge stands before: clients wait for it.
+const MAX_REST_INLINE: Duration = Duration::from_secs(15);
 /// The most names of one content that are announced: a hybrid has two.
 const MAX_HASHES: usize = 4;
+
+/// Which trackers are asked, and how.
+#[derive(Debug, Clone, Default)]
+pub struct ClientConfig {
+    /// The trackers, tier by tier.
+    pub tiers: Vec<Vec<TrackerUrl>>,
+    /// What each of them may be asked.
+    pub budget: Budget,
+    /// Whether the bridge stands before them: announces of peers are passed on with `X-Forwarded-For`, and the bridge's
+    /// own ones bear it too. Over HTTP only.
+    pub inline: bool,
+}
 
 /// Asks an overlay's trackers.
 ///
 /// A question goes to one tracker: the first, tier by tier, that answers; it then stands first in its tier. A tracker
-/// that does not answer is left alone for a while that grows, and is passed over meanwhile. Regular announces of a name
-/// are not sent more often than the tracker's `min interval` allows: the last answer is given again.
+/// that does not answer is left alone for a while that grows, and is passed over meanwhile; so is one whose budget is
+/// used up. Regular announces of the bridge itself are not sent more often than the tracker's `min interval` allows: the
+/// last answer is given again. Of peers whose announces are passed on, nothing is kept.
 pub struct BtTrackerClient {
     peer_id: [u8; 20],
     key: u32,
+    inline: bool,
     families: Vec<Family>,
     tiers: Mutex<Vec<Vec<Arc<Tracker>>>>,
     memory: Mutex<Memory>,
     room: Semaphore,
 }
 
-/// A family of addresses in which the overlay's peers can reach the bridge, and in which it therefore announces.
-#[derive(Debug, Clone)]
-struct Family {
-    source: IpAddr,
-    port: u16,
-    http: reqwest::Client,
-}
-
-/// What a tracker is asked.
-enum Question<'a> {
-    Announce { announce: &'a Announce, hash: [u8; 20], tracker_id: Option<Vec<u8>> },
-    Scrape(Vec<[u8; 20]>),
-}
-
-/// What a tracker has answered.
-enum Answer {
-    Announced(AnnounceResponse),
-    Scraped(Vec<([u8; 20], SwarmCounts)>),
-}
-
-impl Answer {
-    fn announced(self) -> Option<AnnounceResponse> {
-        match self {
-            Self::Announced(response) => Some(response),
-            Self::Scraped(_) => None,
-        }
-    }
-
-    fn scraped(self) -> Option<Vec<([u8; 20], SwarmCounts)>> {
-        match self {
-            Self::Announced(_) => None,
-            Self::Scraped(swarms) => Some(swarms),
-        }
-    }
-}
-
-/// Why a tracker did not give what it was asked for.
-#[derive(Debug)]
-enum Problem {
-    /// It answered, by a refusal.
-    Refused(Fault),
-    /// It gave no proper answer.
-    Failed(Fault),
-}
-
-impl Problem {
-    fn failed(code: ErrorCode, text: impl Into<String>) -> Self {
-        Self::Failed(Fault::new(code, text))
-    }
-
-    fn into_fault(self) -> Fault {
-        match self {
-            Self::Refused(fault) | Self::Failed(fault) => fault,
-        }
-    }
-}
-
 impl BtTrackerClient {
-    /// A client of these trackers, tier by tier, for a bridge that listens at these addresses (with their real ports):
-    /// of each family, the first is announced, and asked from.
-    ///
-    /// # Errors
-    /// When the HTTP client cannot be set up.
-    pub fn new(
-        tiers: &[Vec<TrackerUrl>],
-        identity: &Identity,
-        listen: &[SocketAddr],
-    ) -> io::Result<Arc<Self>> {
+    /// A client for a bridge that listens at these addresses (with their real ports): of each family, the first is
+    /// announced, and asked from.
+    #[must_use]
+    pub fn new(config: &ClientConfig, identity: &Identity, listen: &[SocketAddr]) -> Arc<Self> {
         let first = |ipv6: bool| listen.iter().find(|address| address.is_ipv6() == ipv6);
-        let families = [first(false), first(true)].into_iter().flatten().map(|address| {
-            let http = http::client(address.ip()).map_err(io::Error::other)?;
-            Ok(Family { source: address.ip(), port: address.port(), http })
-        });
+        let families = [first(false), first(true)].into_iter().flatten();
+        let families = families.map(|at| Family { source: at.ip(), port: at.port() });
+        let rest = if config.inline { MAX_REST_INLINE } else { MAX_REST };
         let mut id = 0..;
         let tier = |tier: &Vec<TrackerUrl>| {
             let urls = tier.iter().zip(&mut id);
-            urls.map(|(url, id)| Arc::new(Tracker::new(id, url.clone()))).collect()
+            let tracker = |(url, id): (&TrackerUrl, _)| {
+                Arc::new(Tracker::new(id, url.clone(), config.budget, rest))
+            };
+            urls.map(tracker).collect()
         };
-        Ok(Arc::new(Self {
+        Arc::new(Self {
             peer_id: identity.peer_id,
             key: udp::random(),
-            families: families.collect::<io::Result<_>>()?,
-            tiers: Mutex::new(tiers.iter().map(tier).collect()),
+            inline: config.inline,
+            families: families.collect(),
+            tiers: Mutex::new(config.tiers.iter().map(tier).collect()),
             memory: Mutex::default(),
-            room: Semaphore::new(MAX_IN_FLIGHT),
-        }))
+            room: Semaphore::new(MAX_CALLS),
+        })
     }
 
     async fn announce(&self, announce: Announce, deadline: Instant) -> Result<PeerList, Fault> {
-        if !announce.peer.endpoint.ip().is_unspecified() {
-            let text =
-                "a tracker records the address that it sees: the bridge can only announce itself";
-            return Err(Fault::new(ErrorCode::Unsupported, text));
-        }
-        let hashes = hashes(&announce.names)?;
-        let each = hashes.into_iter().take(MAX_HASHES).map(|(hash, _)| match announce.event {
-            PeerEvent::Stopped => {
-                futures::future::Either::Left(self.stop(&announce, hash, deadline))
+        let ours = announce.peer.endpoint.ip().is_unspecified();
+        self.check(&announce, ours)?;
+        let mut hashes = hashes(&announce.names)?;
+        hashes.truncate(MAX_HASHES);
+        let one = async |hash| match announce.event {
+            _ if !ours => self.forward(&announce, hash, deadline).await,
+            PeerEvent::Stopped => self.stop(&announce, hash, deadline).await,
+            _ => self.announce_one(&announce, hash, deadline).await,
+        };
+        let mut results = Vec::new();
+        // A tracker that may be down is probed with one question, after which it can be asked the others.
+        let doubtful = self.is_doubtful();
+        match hashes.as_slice() {
+            [(hash, _)] => results.push(one(*hash).await),
+            several if doubtful => {
+                for (hash, _) in several {
+                    results.push(one(*hash).await);
+                }
             }
-            _ => futures::future::Either::Right(self.announce_one(&announce, hash, deadline)),
-        });
+            several => results = join_all(several.iter().map(|(hash, _)| one(*hash))).await,
+        }
         let mut fault = None;
         let mut list: Option<PeerList> = None;
-        for result in join_all(each).await {
-            match result {
-                Ok(more) => {
-                    list = Some(match list {
-                        Some(list) => merged(list, more),
-                        None => more,
-                    })
+        for result in results {
+            match (result, list.take()) {
+                (Ok(more), Some(some)) => list = Some(merged(some, more)),
+                (Ok(first), None) => list = Some(first),
+                (Err(error), some) => {
+                    list = some;
+                    fault = fault.or(Some(error));
                 }
-                Err(error) => fault = fault.or(Some(error)),
             }
         }
         list.ok_or_else(|| fault.unwrap_or_else(|| Fault::new(ErrorCode::Internal, "no names")))
+    }
+
+    /// Whether the trackers can be told of this peer at all.
+    fn check(&self, announce: &Announce, ours: bool) -> Result<(), Fault> {
+        let unsupported = |text| Err(Fault::new(ErrorCode::Unsupported, text));
+        let specific = || self.families.iter().any(|family| !family.source.is_unspecified());
+        match (self.inline, ours) {
+            (false, true) => Ok(()),
+            (false, false) => unsupported(
+                "a tracker records the address that it sees: the bridge can only announce itself",
+            ),
+            (true, true) if specific() => Ok(()),
+            (true, true) => unsupported(
+                "a tracker behind the bridge is told every peer's address, and the bridge listens at no \
+                 specific one: name one in `listen`",
+            ),
+            (true, false) if announce.peer.id.as_bytes().len() == 20 => Ok(()),
+            (true, false) => unsupported("a peer's id has 20 bytes in BitTorrent"),
+        }
+    }
+
+    /// Passes a peer's announce on.
+    async fn forward(
+        &self,
+        announce: &Announce,
+        hash: [u8; 20],
+        deadline: Instant,
+    ) -> Result<PeerList, Fault> {
+        let mut nobody = Nobody::default();
+        let candidates = self.candidates(None, &mut nobody);
+        for (at, tracker) in candidates.iter().enumerate() {
+            let pass = match tracker.pass(Instant::now()) {
+                Ok(pass) => pass,
+                Err(fault) => {
+                    nobody.add(Problem::Failed(fault));
+                    continue;
+                }
+            };
+            let until = share(deadline, candidates.len() - at);
+            let question = Question::Forward { announce, hash };
+            match self.in_each_family(tracker, pass, &question, until).await {
+                Ok(answers) => {
+                    if at > 0 {
+                        self.to_front(tracker);
+                    }
+                    let response = answers.into_iter().find_map(Answer::announced);
+                    return Ok(response.map(peer_list).unwrap_or_default());
+                }
+                Err(problem) => nobody.add(problem),
+            }
+        }
+        Err(nobody.fault())
     }
 
     async fn announce_one(
@@ -226,7 +243,8 @@ impl BtTrackerClient {
     ) -> Result<PeerList, Problem> {
         let tracker_id = self.memory().tracker_id(&hash, tracker.id);
         let question = Question::Announce { announce, hash, tracker_id };
-        let result = self.in_each_family(tracker, &question, deadline).await;
+        let pass = tracker.pass(Instant::now()).map_err(Problem::Failed)?;
+        let result = self.in_each_family(tracker, pass, &question, deadline).await;
         let now = Instant::now();
         let mut lists = match result {
             Ok(answers) => answers.into_iter().filter_map(Answer::announced).map(|response| {
@@ -273,7 +291,8 @@ impl BtTrackerClient {
         let most = if tracker.url.is_udp() { udp::MAX_SCRAPE } else { http::MAX_SCRAPE };
         for some in hashes.chunks(most) {
             let question = Question::Scrape(some.iter().map(|(hash, _)| *hash).collect());
-            let answers = self.in_each_family(tracker, &question, deadline).await?;
+            let pass = tracker.pass(Instant::now()).map_err(Problem::Failed)?;
+            let answers = self.in_each_family(tracker, pass, &question, deadline).await?;
             let swarms = answers.into_iter().find_map(Answer::scraped).unwrap_or_default();
             for (hash, name) in some {
                 if let Some((_, counts)) = swarms.iter().find(|(other, _)| other == hash) {
@@ -282,81 +301,6 @@ impl BtTrackerClient {
             }
         }
         Ok(stats)
-    }
-
-    /// Asks over each family in which both the tracker and the bridge have addresses; one answer is enough.
-    async fn in_each_family(
-        &self,
-        tracker: &Tracker,
-        question: &Question<'_>,
-        deadline: Instant,
-    ) -> Result<Vec<Answer>, Problem> {
-        let asked = Instant::now();
-        let result = self.answers(tracker, question, deadline).await;
-        tracker.note(&result, asked.elapsed());
-        result
-    }
-
-    async fn answers(
-        &self,
-        tracker: &Tracker,
-        question: &Question<'_>,
-        deadline: Instant,
-    ) -> Result<Vec<Answer>, Problem> {
-        let late = |_| Problem::failed(ErrorCode::Unavailable, "no answer in time");
-        let addresses = timeout_at(deadline, tracker.addresses()).await.map_err(late)??;
-        let pairs = self.families.iter().filter_map(|family| {
-            let address = addresses.iter().find(|a| a.is_ipv6() == family.source.is_ipv6())?;
-            Some((family, *address))
-        });
-        let each = pairs.map(|(family, address)| {
-            timeout_at(deadline, self.ask(tracker, family, address, question, deadline))
-        });
-        let (mut answers, mut problem) = (Vec::new(), None);
-        for result in join_all(each).await {
-            match result.map_err(late).flatten() {
-                Ok(answer) => answers.push(answer),
-                Err(error) => problem = problem.or(Some(error)),
-            }
-        }
-        if answers.is_empty() {
-            return Err(problem.unwrap_or_else(|| {
-                let text = "it has no address in a family in which the overlay listens";
-                Problem::failed(ErrorCode::Unavailable, text)
-            }));
-        }
-        Ok(answers)
-    }
-
-    async fn ask(
-        &self,
-        tracker: &Tracker,
-        family: &Family,
-        address: SocketAddr,
-        question: &Question<'_>,
-        deadline: Instant,
-    ) -> Result<Answer, Problem> {
-        let by = Announcer { peer_id: self.peer_id, port: family.port, key: self.key };
-        let (url, source) = (&tracker.url, family.source);
-        match question {
-            Question::Announce { announce, hash, tracker_id } => {
-                let native = native_announce(announce, *hash, by, tracker_id.clone());
-                let answer = if url.is_udp() {
-                    udp::announce(tracker, address, source, native, deadline).await
-                } else {
-                    http::announce(&family.http, url, &native).await
-                };
-                answer.map(Answer::Announced)
-            }
-            Question::Scrape(hashes) => {
-                let answer = if url.is_udp() {
-                    udp::scrape(tracker, address, source, hashes, deadline).await
-                } else {
-                    http::scrape(&family.http, url, hashes).await
-                };
-                answer.map(Answer::Scraped)
-            }
-        }
     }
 
     /// The trackers to ask, in order, without those that want to be left alone.
@@ -373,6 +317,12 @@ impl BtTrackerClient {
             }
         }
         candidates
+    }
+
+    /// Whether a tracker has not answered since it failed.
+    fn is_doubtful(&self) -> bool {
+        let tiers = self.tiers.lock().unwrap_or_else(PoisonError::into_inner);
+        tiers.iter().flatten().any(|tracker| tracker.is_doubtful())
     }
 
     fn to_front(&self, tracker: &Tracker) {
@@ -394,8 +344,7 @@ impl BtTrackerClient {
 #[async_trait]
 impl TrackerClient for BtTrackerClient {
     async fn call(&self, request: Request, deadline: Instant) -> Result<Reply, Fault> {
-        let permit = timeout_at(deadline, self.room.acquire()).await;
-        let _permit = permit.map_err(|_| {
+        let _permit = self.room.try_acquire().map_err(|_| {
             Fault::new(ErrorCode::Overloaded, "too many questions to trackers are under way")
         })?;
         match request {
@@ -416,35 +365,6 @@ impl TrackerClient for BtTrackerClient {
         let mut trackers: Vec<_> = tiers.iter().flatten().collect();
         trackers.sort_by_key(|tracker| tracker.id);
         trackers.into_iter().map(|tracker| tracker.health()).collect()
-    }
-}
-
-/// Why nobody answered: the first refusal, or else the first failure, and the shortest time to wait.
-#[derive(Default)]
-struct Nobody {
-    refusal: Option<Fault>,
-    failure: Option<Fault>,
-}
-
-impl Nobody {
-    fn add(&mut self, problem: Problem) {
-        let slot = match problem {
-            Problem::Refused(_) => &mut self.refusal,
-            Problem::Failed(_) => &mut self.failure,
-        };
-        let fault = problem.into_fault();
-        match slot {
-            Some(first) => {
-                let both = first.retry_after.into_iter().chain(fault.retry_after);
-                first.retry_after = both.min();
-            }
-            None => *slot = Some(fault),
-        }
-    }
-
-    fn fault(self) -> Fault {
-        let none = || Fault::new(ErrorCode::Unavailable, "there is no tracker to ask");
-        self.refusal.or(self.failure).unwrap_or_else(none)
     }
 }
 

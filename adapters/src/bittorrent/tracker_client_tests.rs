@@ -1,14 +1,10 @@
 use std::{
-    net::Ipv6Addr,
-    sync::atomic::{AtomicUsize, Ordering},
+    net::{IpAddr, Ipv6Addr},
     time::Duration,
 };
 
 use p2pbridge_proto::{Find, Peer, Scheme, SwarmQuery};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, UdpSocket},
-};
+use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -16,9 +12,17 @@ use crate::{
     Handler, Host, TrackerServer,
     bittorrent::{
         tracker_server::{BtTrackerServer, ServerConfig},
-        wire::udp::{UdpRequest, UdpResponse},
+        wire::{
+            http::{AnnounceResponse, SwarmCounts},
+            udp::{UdpRequest, UdpResponse},
+        },
     },
 };
+
+#[path = "tracker_client/inline_tests.rs"]
+mod inline;
+#[path = "tracker_client/neighbours_tests.rs"]
+mod neighbours;
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
@@ -82,10 +86,19 @@ impl Handler for Swarm {
 }
 
 fn client(tiers: &[&[String]], listen: &[(IpAddr, u16)]) -> Arc<BtTrackerClient> {
+    client_with(ClientConfig::default(), tiers, listen)
+}
+
+fn client_with(
+    config: ClientConfig,
+    tiers: &[&[String]],
+    listen: &[(IpAddr, u16)],
+) -> Arc<BtTrackerClient> {
     let identity = Identity::new(&Host { mark: *b"abcdef" });
     let listen: Vec<_> = listen.iter().map(|(ip, port)| SocketAddr::new(*ip, *port)).collect();
     let tier = |tier: &&[String]| tier.iter().map(|url| url.parse().unwrap()).collect();
-    BtTrackerClient::new(&tiers.iter().map(tier).collect::<Vec<_>>(), &identity, &listen).unwrap()
+    let tiers = tiers.iter().map(tier).collect();
+    BtTrackerClient::new(&ClientConfig { tiers, ..config }, &identity, &listen)
 }
 
 fn own(names: &[Name], event: PeerEvent) -> Request {
@@ -198,70 +211,6 @@ async fn a_refusal_is_an_answer_and_a_dead_tracker_is_left_alone() {
         announce.peer.endpoint = ([9, 9, 9, 9], 1).into();
     }
     assert_eq!(ask(&dead, foreign).await.unwrap_err().code, ErrorCode::Unsupported);
-}
-
-/// Answers every request with a head and then so many bytes of nonsense; counts those that were taken.
-async fn nonsense(head: &'static str, bytes: usize) -> (String, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind((V4, 0)).await.unwrap();
-    let (address, taken) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
-    let counter = taken.clone();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let mut request = [0; 4096];
-            let _ = stream.read(&mut request).await;
-            let _ = stream.write_all(head.as_bytes()).await;
-            for _ in 0..bytes / 10_000 {
-                if stream.write_all(&[b'x'; 10_000]).await.is_err() {
-                    break;
-                }
-                counter.fetch_add(10_000, Ordering::Relaxed);
-            }
-        }
-    });
-    (http(address), taken)
-}
-
-#[tokio::test]
-async fn nonsense_costs_little_and_is_named() {
-    let request = || own(&[Name::btih([1; 20])], PeerEvent::Started);
-    let (url, taken) = nonsense("HTTP/1.1 200 OK\r\n\r\n", 100_000_000).await;
-    let fault = ask(&client(&[&[url]], &[(V4, 1)]), request()).await.unwrap_err();
-    assert_eq!(fault.code, ErrorCode::BadAnswer);
-    assert!(fault.text.contains("more than 1048576 bytes"), "{fault}");
-    assert!(taken.load(Ordering::Relaxed) < 30_000_000);
-    let cases = [
-        ("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", ErrorCode::BadAnswer, "byte 0"),
-        (
-            "HTTP/1.1 503 X\r\nRetry-After: 9\r\nContent-Length: 0\r\n\r\n",
-            ErrorCode::Overloaded,
-            "503",
-        ),
-        (
-            "HTTP/1.1 404 X\r\nContent-Length: 28\r\n\r\nd14:failure reason6:busy!!e",
-            ErrorCode::Unavailable,
-            "",
-        ),
-        (
-            "HTTP/1.1 403 X\r\nContent-Length: 27\r\n\r\nd14:failure reason6:busy!!e",
-            ErrorCode::Overloaded,
-            "busy!!",
-        ),
-        (
-            "HTTP/1.1 302 X\r\nLocation: /announce\r\nContent-Length: 0\r\n\r\n",
-            ErrorCode::Unavailable,
-            "redirect",
-        ),
-        ("nonsense\r\n\r\n", ErrorCode::Unavailable, ""),
-    ];
-    for (head, code, text) in cases {
-        let (url, _) = nonsense(head, 0).await;
-        let fault = ask(&client(&[&[url]], &[(V4, 1)]), request()).await.unwrap_err();
-        assert_eq!(fault.code, code, "{head:?}: {fault}");
-        assert!(
-            fault.text.contains(text) && !fault.text.contains("info_hash"),
-            "{head:?}: {fault}"
-        );
-    }
 }
 
 /// A UDP tracker that drops the first packet, then answers; each announce is preceded by junk.

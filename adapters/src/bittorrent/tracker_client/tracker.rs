@@ -1,4 +1,4 @@
-//! One tracker: how it is doing, and when it may be asked again.
+//! One tracker: how it is doing, when it may be asked again, and how often.
 
 use std::{
     net::SocketAddr,
@@ -9,11 +9,17 @@ use std::{
 use p2pbridge_proto::{ErrorCode, Fault};
 use tokio::{net::lookup_host, time::Instant};
 
-use super::{Problem, udp::Lines};
-use crate::{TrackerHealth, bittorrent::config::TrackerUrl};
+use super::{Problem, http::Pool, udp::Lines};
+use crate::{Budget, TrackerHealth, bittorrent::config::TrackerUrl, budget::Limiter};
 
 /// The longest time for which a tracker that does not answer is left alone.
-const MAX_REST: Duration = Duration::from_secs(1800);
+pub(super) const MAX_REST: Duration = Duration::from_secs(1800);
+/// How long its addresses are believed.
+const ADDRESSES_LIFE: Duration = Duration::from_secs(60);
+/// The most of its addresses that are tried in turn.
+const MAX_ADDRESSES: usize = 16;
+/// The weight of one more question in the share of those that were answered.
+const WEIGHT: f64 = 1.0 / 16.0;
 
 pub(super) struct Tracker {
     /// Its place in the configuration.
@@ -21,72 +27,157 @@ pub(super) struct Tracker {
     pub(super) url: TrackerUrl,
     /// Connections over UDP.
     pub(super) lines: Lines,
+    /// Connections over TCP.
+    pub(super) pool: Pool,
+    pub(super) limiter: Limiter,
+    max_rest: Duration,
+    addresses: Mutex<Option<(Instant, Vec<SocketAddr>)>>,
     state: Mutex<State>,
 }
 
+/// A circuit breaker: after failures the tracker rests, then one question probes it, and the others wait for what comes
+/// of that.
 #[derive(Default)]
 struct State {
     health: TrackerHealth,
+    /// Failures in a row, where those of questions that were under way at the same time count once.
+    rounds: u32,
     rests_until: Option<Instant>,
+    probed: bool,
+}
+
+/// Leave to ask a tracker once.
+pub(super) struct Pass<'a> {
+    tracker: &'a Tracker,
+    rounds: u32,
+    probe: bool,
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        if self.probe {
+            self.tracker.state().probed = false;
+        }
+    }
 }
 
 impl Tracker {
-    pub(super) fn new(id: usize, url: TrackerUrl) -> Self {
-        Self { id, url, lines: Lines::default(), state: Mutex::default() }
+    pub(super) fn new(id: usize, url: TrackerUrl, budget: Budget, max_rest: Duration) -> Self {
+        Self {
+            id,
+            pool: Pool::new(&url, budget.in_flight),
+            url,
+            lines: Lines::default(),
+            limiter: Limiter::new(budget),
+            max_rest,
+            addresses: Mutex::default(),
+            state: Mutex::default(),
+        }
     }
 
     /// Its addresses; the first of each family changes after failures.
     pub(super) async fn addresses(&self) -> Result<Vec<SocketAddr>, Problem> {
-        let found = lookup_host((self.url.host(), self.url.port())).await.map_err(|error| {
-            let text = format!("cannot resolve {}: {error}", self.url.host());
-            Problem::failed(ErrorCode::Unavailable, text)
-        })?;
-        let mut addresses: Vec<_> = found.collect();
-        let failures = usize::try_from(self.state().health.consecutive_failures).unwrap_or(0);
+        let known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut addresses = match known {
+            Some((until, addresses)) if Instant::now() < until => addresses,
+            _ => self.resolve().await?,
+        };
+        let failures = usize::try_from(self.state().rounds).unwrap_or(0);
         let shift = failures.checked_rem(addresses.len()).unwrap_or(0);
         addresses.rotate_left(shift);
         Ok(addresses)
     }
 
-    /// Takes down how it answered.
-    pub(super) fn note<T>(&self, result: &Result<T, Problem>, took: Duration) {
+    async fn resolve(&self) -> Result<Vec<SocketAddr>, Problem> {
+        let found = lookup_host((self.url.host(), self.url.port())).await.map_err(|error| {
+            let text = format!("cannot resolve {}: {error}", self.url.host());
+            Problem::failed(ErrorCode::Unavailable, text)
+        })?;
+        let found: Vec<_> = found.take(MAX_ADDRESSES).collect();
+        let until = Instant::now().checked_add(ADDRESSES_LIFE);
+        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) =
+            until.map(|until| (until, found.clone()));
+        Ok(found)
+    }
+
+    /// Leave to ask it now; after a rest, one at a time.
+    pub(super) fn pass(&self, now: Instant) -> Result<Pass<'_>, Fault> {
         let mut state = self.state();
+        if let Some(fault) = self.rest(&state, now) {
+            return Err(fault);
+        }
+        let probe = state.rests_until.is_some();
+        state.probed |= probe;
+        Ok(Pass { tracker: self, rounds: state.rounds, probe })
+    }
+
+    /// Takes down how it answered. What was not sent says nothing of it.
+    pub(super) fn note<T>(&self, pass: Pass<'_>, result: &Result<T, Problem>, took: Duration) {
+        let mut state = self.state();
+        let answered = match result {
+            Err(Problem::Shed(_)) => return drop(state),
+            Ok(_) | Err(Problem::Refused(_)) => true,
+            Err(Problem::Failed(_)) => false,
+        };
         let health = &mut state.health;
-        match result {
-            Ok(_) => health.last_error = None,
-            Err(Problem::Refused(fault) | Problem::Failed(fault)) => {
-                health.last_error = Some(fault.text.clone());
+        let this = if answered { 1.0 } else { 0.0 };
+        health.answered =
+            Some(health.answered.map_or(this, |share| share + WEIGHT * (this - share)));
+        health.last_error = match result {
+            Ok(_) => None,
+            Err(problem) => Some(problem.fault().text.clone()),
+        };
+        if answered {
+            health.last_answer = Some(SystemTime::now());
+            health.round_trip = Some(took);
+            health.consecutive_failures = 0;
+            state.rounds = 0;
+            state.rests_until = None;
+        } else if let Err(problem) = result {
+            health.consecutive_failures = health.consecutive_failures.saturating_add(1);
+            if pass.rounds == state.rounds {
+                state.rounds = state.rounds.saturating_add(1);
+                let asked_for = problem.fault().retry_after.unwrap_or_default();
+                let rest = rest(state.rounds).max(asked_for).min(self.max_rest);
+                state.rests_until = Instant::now().checked_add(rest);
             }
         }
-        match result {
-            Ok(_) | Err(Problem::Refused(_)) => {
-                health.last_answer = Some(SystemTime::now());
-                health.round_trip = Some(took);
-                health.consecutive_failures = 0;
-                state.rests_until = None;
-            }
-            Err(Problem::Failed(fault)) => {
-                health.consecutive_failures = health.consecutive_failures.saturating_add(1);
-                let rest =
-                    rest(health.consecutive_failures).max(fault.retry_after.unwrap_or_default());
-                state.rests_until = Instant::now().checked_add(rest.min(MAX_REST));
-            }
-        }
+        drop(state);
     }
 
     /// Why it is not asked now, if it is left alone.
     pub(super) fn resting(&self, now: Instant) -> Option<Fault> {
-        let state = self.state();
-        let left = state.rests_until?.checked_duration_since(now).filter(|left| !left.is_zero())?;
+        self.rest(&self.state(), now)
+    }
+
+    /// Whether its rest is over, and it has not answered since.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.state().rests_until.is_some()
+    }
+
+    fn rest(&self, state: &State, now: Instant) -> Option<Fault> {
+        let left = state.rests_until?.saturating_duration_since(now);
+        if left.is_zero() && !state.probed {
+            return None;
+        }
         let last = state.health.last_error.as_deref().unwrap_or("no answer");
         let text = format!("{} is left alone for a while: {last}", self.url.host());
         let mut fault = Fault::new(ErrorCode::Unavailable, text);
-        fault.retry_after = Some(left);
+        fault.retry_after = Some(left.max(Duration::from_secs(1)));
         Some(fault)
     }
 
     pub(super) fn health(&self) -> TrackerHealth {
-        TrackerHealth { url: self.url.to_string(), ..self.state().health.clone() }
+        let state = self.state();
+        let left = state.rests_until.map(|until| until.saturating_duration_since(Instant::now()));
+        TrackerHealth {
+            url: self.url.to_string(),
+            rests_for: left.filter(|left| !left.is_zero()),
+            budget: self.limiter.budget(),
+            sent: self.limiter.sent(),
+            shed: self.limiter.shed(),
+            ..state.health.clone()
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -108,10 +199,81 @@ fn rest(failures: u32) -> Duration {
 mod tests {
     use super::*;
 
+    fn tracker(max_rest: u64) -> Tracker {
+        let url = "http://t.example/announce".parse().unwrap();
+        Tracker::new(0, url, Budget::default(), Duration::from_secs(max_rest))
+    }
+
+    fn fail(tracker: &Tracker, pass: Pass<'_>) {
+        let failed = Problem::failed(ErrorCode::Unavailable, "gone");
+        tracker.note(pass, &Err::<(), _>(failed), Duration::ZERO);
+    }
+
     #[test]
     fn rests_grow_up_to_half_an_hour() {
         let rests: Vec<_> = (0..12).map(|failures| rest(failures).as_secs()).collect();
         assert_eq!(rests, [0, 1, 5, 15, 30, 60, 120, 240, 480, 960, 1800, 1800]);
         assert_eq!(rest(u32::MAX), MAX_REST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_rest_one_question_probes_and_the_others_are_told_at_once() {
+        let tracker = tracker(15);
+        let (one, two) =
+            (tracker.pass(Instant::now()).unwrap(), tracker.pass(Instant::now()).unwrap());
+        fail(&tracker, one);
+        // Under way at the same time: the same failure.
+        fail(&tracker, two);
+        assert_eq!(tracker.health().consecutive_failures, 2);
+        assert_eq!(tracker.health().rests_for, Some(Duration::from_secs(1)));
+        let fault = tracker.pass(Instant::now()).err().unwrap();
+        assert_eq!(
+            (fault.code, fault.retry_after),
+            (ErrorCode::Unavailable, Some(Duration::from_secs(1)))
+        );
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let probe = tracker.pass(Instant::now()).unwrap();
+        assert!(tracker.pass(Instant::now()).is_err() && tracker.resting(Instant::now()).is_some());
+        // A probe that is taken back, or that the budget does not allow, says nothing: the next one may.
+        drop(probe);
+        let probe = tracker.pass(Instant::now()).unwrap();
+        let shed = Problem::Shed(Fault::new(ErrorCode::Overloaded, "budget"));
+        tracker.note(probe, &Err::<(), _>(shed), Duration::ZERO);
+        let probe = tracker.pass(Instant::now()).unwrap();
+        fail(&tracker, probe);
+        assert_eq!(tracker.health().rests_for, Some(Duration::from_secs(5)));
+        for _ in 0..3 {
+            tokio::time::advance(Duration::from_secs(15)).await;
+            fail(&tracker, tracker.pass(Instant::now()).unwrap());
+        }
+        assert_eq!(tracker.health().rests_for, Some(Duration::from_secs(15)));
+        tokio::time::advance(Duration::from_secs(15)).await;
+        let probe = tracker.pass(Instant::now()).unwrap();
+        tracker.note(probe, &Ok(()), Duration::from_millis(3));
+        let (one, two) = (tracker.pass(Instant::now()), tracker.pass(Instant::now()));
+        assert!(one.is_ok() && two.is_ok() && !tracker.is_doubtful());
+        let health = tracker.health();
+        assert_eq!((health.consecutive_failures, health.rests_for), (0, None));
+        assert_eq!(health.round_trip, Some(Duration::from_millis(3)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_share_of_answers_follows_what_is_answered() {
+        let tracker = tracker(0);
+        let ask = |good: bool| {
+            let pass = tracker.pass(Instant::now()).unwrap();
+            if good {
+                tracker.note(pass, &Ok(()), Duration::ZERO)
+            } else {
+                fail(&tracker, pass)
+            }
+            tracker.health().answered.unwrap()
+        };
+        assert!(tracker.health().answered.is_none());
+        assert!((ask(true) - 1.0).abs() < 1e-9);
+        let worse: Vec<_> = (0..40).map(|_| ask(false)).collect();
+        assert!(worse.is_sorted_by(|a, b| a > b) && worse[39] < 0.1 && worse[9] > 0.5, "{worse:?}");
+        let better: Vec<_> = (0..60).map(|_| ask(true)).collect();
+        assert!(better[59] > 0.95, "{better:?}");
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -14,13 +13,20 @@ use tokio::{
 };
 use url::Position;
 
-use super::{Problem, tracker::Tracker};
-use crate::bittorrent::{
-    translate::fault_of_failure,
-    wire::{
-        http::{AnnounceRequest, AnnounceResponse, Failure, SwarmCounts},
-        udp::{UdpError, UdpRequest, UdpResponse},
+use super::{
+    Problem,
+    http::{Trip, Way},
+    tracker::Tracker,
+};
+use crate::{
+    bittorrent::{
+        translate::fault_of_failure,
+        wire::{
+            http::{AnnounceRequest, AnnounceResponse, Failure, SwarmCounts},
+            udp::{UdpError, UdpRequest, UdpResponse},
+        },
     },
+    budget::Ticket,
 };
 
 pub(super) use crate::bittorrent::wire::udp::MAX_SCRAPE;
@@ -36,18 +42,15 @@ pub(super) struct Lines(Mutex<Vec<Line>>);
 
 /// A socket that hears one address of a tracker only, and the connection id that was given to it.
 struct Line {
-    source: IpAddr,
-    address: SocketAddr,
+    way: Way,
     socket: UdpSocket,
     connection: Option<(u64, Instant)>,
 }
 
 pub(super) async fn announce(
     tracker: &Tracker,
-    address: SocketAddr,
-    source: IpAddr,
     announce: AnnounceRequest,
-    deadline: Instant,
+    trip: Trip<'_>,
 ) -> Result<AnnounceResponse, Problem> {
     let url = tracker.url.url();
     let url_data = url[Position::BeforePath..Position::AfterQuery].to_owned();
@@ -58,7 +61,7 @@ pub(super) async fn announce(
         announce: announce.clone(),
         url_data: url_data.clone(),
     };
-    match exchange(&tracker.lines, address, source, request, deadline).await? {
+    match exchange(&tracker.lines, trip, request).await? {
         UdpResponse::Announce { response, .. } => Ok(response),
         other => Err(unexpected(&other)),
     }
@@ -66,17 +69,15 @@ pub(super) async fn announce(
 
 pub(super) async fn scrape(
     tracker: &Tracker,
-    address: SocketAddr,
-    source: IpAddr,
     info_hashes: &[[u8; 20]],
-    deadline: Instant,
+    trip: Trip<'_>,
 ) -> Result<Vec<([u8; 20], SwarmCounts)>, Problem> {
     let request = |connection, transaction| UdpRequest::Scrape {
         connection,
         transaction,
         info_hashes: info_hashes.to_vec(),
     };
-    match exchange(&tracker.lines, address, source, request, deadline).await? {
+    match exchange(&tracker.lines, trip, request).await? {
         UdpResponse::Scrape { swarms, .. } => Ok(info_hashes.iter().copied().zip(swarms).collect()),
         other => Err(unexpected(&other)),
     }
@@ -93,14 +94,13 @@ pub(super) fn random() -> u32 {
 /// Sends a question and waits for its answer, again and again until the deadline, and connects first where needed.
 async fn exchange(
     lines: &Lines,
-    address: SocketAddr,
-    source: IpAddr,
+    trip: Trip<'_>,
     request: impl Fn(u64, u32) -> UdpRequest,
-    deadline: Instant,
 ) -> Result<UdpResponse, Problem> {
-    let mut line = match lines.take(source, address) {
+    let Trip { way, ticket, deadline, .. } = trip;
+    let mut line = match lines.take(way) {
         Some(line) => line,
-        None => Line::open(source, address).await.map_err(broken)?,
+        None => Line::open(way).await.map_err(broken)?,
     };
     let mut fresh = false;
     let mut attempt = 0;
@@ -108,8 +108,8 @@ async fn exchange(
         let Some(connection) = line.connection_id() else {
             let transaction = random();
             let connect = UdpRequest::Connect { transaction };
-            let patience = patience(attempt, deadline);
-            match line.ask(&connect, transaction, patience).await? {
+            leave(ticket, deadline).await?;
+            match line.ask(&connect, transaction, patience(attempt, deadline)).await? {
                 Some(UdpResponse::Connect { connection, .. }) => {
                     line.connection = Some((connection, Instant::now()));
                     fresh = true;
@@ -121,8 +121,9 @@ async fn exchange(
             continue;
         };
         let transaction = random();
-        let patience = patience(attempt, deadline);
-        match line.ask(&request(connection, transaction), transaction, patience).await? {
+        let question = request(connection, transaction);
+        leave(ticket, deadline).await?;
+        match line.ask(&question, transaction, patience(attempt, deadline)).await? {
             // The tracker may have forgotten the connection id: try a new one before believing it.
             Some(UdpResponse::Error { .. }) if !fresh => line.connection = None,
             Some(UdpResponse::Error { message, .. }) => return Err(refused(message)),
@@ -137,7 +138,18 @@ async fn exchange(
             }
         }
     }
-    Err(Problem::failed(ErrorCode::Unavailable, "no answer in time"))
+    Err(late())
+}
+
+/// Waits until a packet may leave. When the question cannot be repeated any more, it is late; when it could not even be
+/// asked, it is shed.
+async fn leave(ticket: &Ticket<'_>, deadline: Instant) -> Result<(), Problem> {
+    let begun = ticket.begun();
+    match ticket.message(deadline).await {
+        Ok(()) => Ok(()),
+        Err(_) if begun => Err(late()),
+        Err(shed) => Err(Problem::Shed(shed.into())),
+    }
 }
 
 /// Until when an answer is waited for before the question is sent again: 1 s, 2 s, 4 s, … 15 s. (BEP 15 begins at 15 s,
@@ -148,9 +160,9 @@ fn patience(attempt: u32, deadline: Instant) -> Instant {
 }
 
 impl Lines {
-    fn take(&self, source: IpAddr, address: SocketAddr) -> Option<Line> {
+    fn take(&self, way: Way) -> Option<Line> {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = lines.iter().position(|line| (line.source, line.address) == (source, address))?;
+        let at = lines.iter().position(|line| line.way == way)?;
         Some(lines.swap_remove(at))
     }
 
@@ -164,11 +176,11 @@ impl Lines {
 }
 
 impl Line {
-    async fn open(source: IpAddr, address: SocketAddr) -> io::Result<Self> {
-        let socket = UdpSocket::bind((source, 0)).await?;
+    async fn open(way: Way) -> io::Result<Self> {
+        let socket = UdpSocket::bind((way.source, 0)).await?;
         // From here on the kernel drops what comes from anybody else.
-        socket.connect(address).await?;
-        Ok(Self { source, address, socket, connection: None })
+        socket.connect(way.address).await?;
+        Ok(Self { way, socket, connection: None })
     }
 
     fn connection_id(&self) -> Option<u64> {
@@ -190,15 +202,25 @@ impl Line {
             };
             let length = received.map_err(broken)?;
             let packet = packet.get(..length).unwrap_or_default();
-            match UdpResponse::decode(packet, self.address.is_ipv6()) {
+            match UdpResponse::decode(packet, self.way.address.is_ipv6()) {
                 Ok(response) if response.transaction() == transaction => return Ok(Some(response)),
-                Err(error) if error.transaction() == Some(transaction) => {
+                Err(error) if transaction_of(packet) == Some(transaction) => {
                     return Err(cut_short(&error));
                 }
                 Ok(_) | Err(_) => {}
             }
         }
     }
+}
+
+/// The transaction of a packet that cannot be understood otherwise (BEP 15: after the action).
+fn transaction_of(packet: &[u8]) -> Option<u32> {
+    let (_, rest) = packet.split_first_chunk::<4>()?;
+    rest.first_chunk().copied().map(u32::from_be_bytes)
+}
+
+fn late() -> Problem {
+    Problem::failed(ErrorCode::Unavailable, "no answer in time")
 }
 
 fn cut_short(error: &UdpError) -> Problem {

@@ -92,27 +92,32 @@ pub enum ResponseError {
 pub fn parse_announce(body: &[u8]) -> Result<Result<AnnounceResponse, Failure>, ResponseError> {
     let document = Document::parse(body, Limits::MESSAGE)?;
     let dict = document.value.dict().ok_or(ResponseError::Field("the answer"))?;
-    if let Some(failure) = failure(dict) {
+    if let Some(failure) = failure(dict)? {
         return Ok(Err(failure));
     }
     let mut peers = match dict.get(b"peers") {
         None => Vec::new(),
-        Some(Value::Bytes(bytes)) => compact::read_v4(bytes, MAX_PEERS),
+        Some(Value::Bytes(bytes)) if bytes.len() % compact::STRIDE_V4 == 0 => {
+            compact::read_v4(bytes, MAX_PEERS)
+        }
         Some(Value::List(list)) => dict_peers(list),
         Some(_) => return Err(ResponseError::Field("peers")),
     };
-    let room = MAX_PEERS - peers.len();
+    let room = MAX_PEERS.saturating_sub(peers.len());
     match dict.get(b"peers6") {
-        Some(Value::Bytes(bytes)) => peers.extend(compact::read_v6(bytes, room)),
+        None => {}
+        Some(Value::Bytes(bytes)) if bytes.len() % compact::STRIDE_V6 == 0 => {
+            peers.extend(compact::read_v6(bytes, room));
+        }
         Some(Value::List(list)) => peers.extend(dict_peers(list).into_iter().take(room)),
-        _ => {}
+        Some(_) => return Err(ResponseError::Field("peers6")),
     }
     if dict.get(b"interval").is_none() && dict.get(b"peers").is_none() {
         return Err(ResponseError::Field("interval"));
     }
     Ok(Ok(AnnounceResponse {
-        interval: dict.get(b"interval").map_or(DEFAULT_INTERVAL, seconds),
-        min_interval: dict.get(b"min interval").map(seconds),
+        interval: seconds(dict, "interval")?.unwrap_or(DEFAULT_INTERVAL),
+        min_interval: seconds(dict, "min interval")?,
         seeders: count(dict, b"complete"),
         leechers: count(dict, b"incomplete"),
         peers,
@@ -131,7 +136,7 @@ pub fn parse_scrape(
 ) -> Result<Result<Vec<([u8; 20], SwarmCounts)>, Failure>, ResponseError> {
     let document = Document::parse(body, Limits::MESSAGE)?;
     let dict = document.value.dict().ok_or(ResponseError::Field("the answer"))?;
-    if let Some(failure) = failure(dict) {
+    if let Some(failure) = failure(dict)? {
         return Ok(Err(failure));
     }
     let files = dict.get(b"files").and_then(Value::dict).ok_or(ResponseError::Field("files"))?;
@@ -288,12 +293,14 @@ pub fn bounded_interval(seconds: i64) -> Duration {
     }
 }
 
-fn seconds(value: &Value<'_>) -> Duration {
-    value.int().map_or(DEFAULT_INTERVAL, bounded_interval)
+fn seconds(dict: &Dict<'_>, key: &'static str) -> Result<Option<Duration>, ResponseError> {
+    let Some(value) = dict.get(key.as_bytes()) else { return Ok(None) };
+    value.int().map(bounded_interval).map(Some).ok_or(ResponseError::Field(key))
 }
 
-fn failure(dict: &Dict<'_>) -> Option<Failure> {
-    let reason = dict.get(b"failure reason").and_then(Value::bytes).map(text)?;
+fn failure(dict: &Dict<'_>) -> Result<Option<Failure>, ResponseError> {
+    let Some(reason) = dict.get(b"failure reason") else { return Ok(None) };
+    let reason = reason.bytes().map(text).ok_or(ResponseError::Field("failure reason"))?;
     let minutes = |minutes: u64| {
         let time = Duration::from_secs(minutes.saturating_mul(60)).min(MAX_INTERVAL);
         RetryIn::After(time)
@@ -304,7 +311,7 @@ fn failure(dict: &Dict<'_>) -> Option<Failure> {
         Some(value) => value.uint().map(minutes),
         None => None,
     };
-    Some(Failure { reason, retry_in })
+    Ok(Some(Failure { reason, retry_in }))
 }
 
 /// Peers as dictionaries; those with a host name, or without a port, are passed over.

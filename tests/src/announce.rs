@@ -72,24 +72,15 @@ impl Ask {
         )
     }
 
-    /// Announces itself at a URL; `None` when nothing comes that an announce may be answered with.
-    pub async fn at(&self, url: &str) -> Option<Told> {
-        match url.strip_prefix("udp://") {
-            Some(rest) => timeout(PATIENCE, self.udp(server_of(rest)?)).await.ok()?,
-            None => Told::of_http(get(&format!("{url}?{}", self.query()), self.from, "").await?),
-        }
-    }
-
-    async fn udp(&self, server: SocketAddr) -> Option<Told> {
-        let socket = UdpSocket::bind((self.from, 0)).await.ok()?;
-        socket.connect(server).await.ok()?;
-        let mut ask = 0x417_2710_1980_u64.to_be_bytes().to_vec();
-        ask.extend([0, 0, 0, 0, 9, 8, 7, 6]);
-        socket.send(&ask).await.ok()?;
-        let mut answer = [0; 2048];
-        let length = socket.recv(&mut answer).await.ok()?;
-        let mut ask = answer.get(..length)?.get(8..16)?.to_vec();
-        ask.extend([0, 0, 0, 1, 9, 8, 7, 6]);
+    /// As a packet (BEP 15).
+    ///
+    /// # Panics
+    /// When the event is none.
+    #[must_use]
+    pub fn packet(&self, connection: u64, transaction: u32) -> Vec<u8> {
+        let mut ask = connection.to_be_bytes().to_vec();
+        ask.extend([0, 0, 0, 1]);
+        ask.extend(transaction.to_be_bytes());
         ask.extend(self.hash);
         ask.extend(self.peer_id());
         ask.extend([0; 8]);
@@ -104,6 +95,34 @@ impl Ask {
         ask.extend([0; 8]);
         ask.extend([0xff; 4]);
         ask.extend(self.port.to_be_bytes());
+        ask
+    }
+
+    /// Announces itself at a URL; `None` when nothing comes that an announce may be answered with.
+    pub async fn at(&self, url: &str) -> Option<Told> {
+        match url.strip_prefix("udp://") {
+            Some(rest) => timeout(PATIENCE, self.udp(server_of(rest)?)).await.ok()?,
+            None => Told::of_http(get(&format!("{url}?{}", self.query()), self.from, "").await?),
+        }
+    }
+
+    /// Announces itself over HTTP as a proxy passes it on: from this machine, with its address in `X-Forwarded-For`.
+    pub async fn forwarded(&self, url: &str) -> Option<Told> {
+        let header = format!("X-Forwarded-For: {}\r\n", self.from);
+        let here = Ipv4Addr::LOCALHOST.into();
+        Told::of_http(get(&format!("{url}?{}", self.query()), here, &header).await?)
+    }
+
+    async fn udp(&self, server: SocketAddr) -> Option<Told> {
+        let socket = UdpSocket::bind((self.from, 0)).await.ok()?;
+        socket.connect(server).await.ok()?;
+        let mut ask = 0x417_2710_1980_u64.to_be_bytes().to_vec();
+        ask.extend([0, 0, 0, 0, 9, 8, 7, 6]);
+        socket.send(&ask).await.ok()?;
+        let mut answer = [0; 2048];
+        let length = socket.recv(&mut answer).await.ok()?;
+        let connection = answer.get(..length)?.get(8..16)?.try_into().expect("8 bytes");
+        let ask = self.packet(u64::from_be_bytes(connection), 0x0908_0706);
         socket.send(&ask).await.ok()?;
         let length = socket.recv(&mut answer).await.ok()?;
         Told::of_udp(answer.get(..length)?, server.is_ipv6())

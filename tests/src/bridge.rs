@@ -309,6 +309,13 @@ impl Bridge {
         self.must(["names", "bind", &item(a), &item(b)]).await;
     }
 
+    /// Binds one torrent that is the same in two overlays.
+    pub async fn bind_same(&self, a: (&str, &Path), b: (&str, &Path)) {
+        for (overlay, path) in [a, b] {
+            self.must(["names", "bind", &format!("{overlay}={}", path.display())]).await;
+        }
+    }
+
     /// Kills it with signal 9 and waits until it is gone.
     pub async fn kill9(&mut self) {
         self.program.kill().await;

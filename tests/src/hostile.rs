@@ -1,6 +1,8 @@
 //! Trackers that misbehave.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -28,6 +30,7 @@ pub enum BadTracker {
 pub struct Hostile {
     /// Its announce URL.
     pub url: String,
+    asked: Arc<AtomicUsize>,
     task: Option<JoinHandle<()>>,
 }
 
@@ -39,8 +42,16 @@ impl Hostile {
             "http://127.0.0.1:{}/announce",
             listener.local_addr().expect("its address").port()
         );
-        let task = (manner != BadTracker::Down).then(|| tokio::spawn(serve(listener, manner)));
-        Self { url, task }
+        let asked = Arc::new(AtomicUsize::new(0));
+        let task = (manner != BadTracker::Down)
+            .then(|| tokio::spawn(serve(listener, manner, Arc::clone(&asked))));
+        Self { url, asked, task }
+    }
+
+    /// How many connections it has taken.
+    #[must_use]
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
     }
 }
 
@@ -52,9 +63,10 @@ impl Drop for Hostile {
     }
 }
 
-async fn serve(listener: TcpListener, manner: BadTracker) {
+async fn serve(listener: TcpListener, manner: BadTracker, asked: Arc<AtomicUsize>) {
     let mut silent = Vec::new();
     while let Ok((mut stream, _)) = listener.accept().await {
+        asked.fetch_add(1, Ordering::Relaxed);
         if manner == BadTracker::Slow {
             silent.push(stream);
             continue;

@@ -27,6 +27,7 @@ mod scene;
 mod torrent;
 mod tracker;
 mod transmission;
+mod udp;
 mod verdict;
 mod wait;
 mod world;
@@ -47,6 +48,7 @@ pub use scene::Scene;
 pub use torrent::{Make, Torrent};
 pub use tracker::{Swarm, Tracker, TrackerKind, scrape, scrape_at, scrape_http};
 pub use transmission::Transmission;
+pub use udp::UdpDoor;
 pub use verdict::{
     check_chains, check_flow, check_overlays, crossing, is_up, record_id, sum, usage,
 };

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use sha1::{Digest, Sha1};
 use sha2::Sha256;
 
+use crate::announce::percent;
 use crate::files::hex;
 use crate::process::{must, script};
 
@@ -42,13 +43,15 @@ pub enum Make {
 }
 
 impl Torrent {
-    /// Makes `out` over the file or folder `source`, called `name` inside.
+    /// Makes `out` over the file or folder `source`, called `name` inside. mktorrent takes several announce URLs with spaces between:
+    /// each is a tier of its own.
     pub async fn make(how: Make, source: &Path, name: &str, announce: &str, out: &Path) -> Self {
         let text = |path: &Path| path.to_str().expect("a plain path").to_owned();
         match how {
             Make::V1(power) | Make::Private(power) => {
                 let (power, out, source) = (power.to_string(), text(out), text(source));
-                let mut args = vec!["-l", &power, "-a", announce, "-n", name, "-o", &out];
+                let mut args = vec!["-l", &power, "-n", name, "-o", &out];
+                args.extend(announce.split(' ').flat_map(|url| ["-a", url]));
                 if matches!(how, Make::Private(_)) {
                     args.push("-p");
                 }
@@ -118,8 +121,14 @@ impl Torrent {
     /// A magnet link with the tracker in it.
     #[must_use]
     pub fn magnet(&self) -> String {
-        let tracker: String = self.announce.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        format!("magnet:?xt={}&dn={}&tr={tracker}", self.urn(), self.name)
+        self.magnet_by(&self.urn())
+    }
+
+    /// A magnet link by one of its names, with the tracker in it.
+    #[must_use]
+    pub fn magnet_by(&self, urn: &str) -> String {
+        let tracker = percent(self.announce.as_bytes());
+        format!("magnet:?xt={urn}&dn={}&tr={tracker}", self.name)
     }
 }
 

@@ -20,7 +20,8 @@ impl Side {
         Self { source: source.to_owned(), name: name.to_owned(), make, kind }
     }
 
-    async fn raise(self, scene: &Scene, id: &str) -> Place {
+    /// Makes its torrent, and starts its tracker.
+    pub async fn raise(self, scene: &Scene, id: &str) -> Place {
         let port = free_port();
         let out = scene.file(&format!("{id}.torrent"));
         let torrent =

@@ -12,8 +12,9 @@ pub(super) enum Body<'a> {
     Refusal(&'a [u8]),
 }
 
-/// Reads an answer; the whole of it must be one dictionary.
+/// Reads an answer; the whole of it must be one dictionary. aquatic ends it with an empty line.
 pub(super) fn read(text: &[u8]) -> Result<Body<'_>, String> {
+    let text = text.strip_suffix(b"\r\n").unwrap_or(text);
     let mut rest = text.strip_prefix(b"d").ok_or("no dictionary")?;
     let (mut peers, mut interval, mut refusal) = (None, false, None);
     while rest.first() != Some(&b'e') {

@@ -22,6 +22,8 @@ const ANSWER: usize = 2_048;
 const LOST_AFTER: Duration = Duration::from_secs(1);
 /// When the connection id is renewed: it need not be good for longer than a minute.
 const RENEW_AFTER: Duration = Duration::from_secs(40);
+/// How long a tracker may take to come up.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
 /// The transaction of a connect; announces have others.
 const CONNECT: u32 = u32::MAX;
 
@@ -427,7 +429,8 @@ impl Door {
 /// Asks for a connection id, and waits for it.
 fn connect(socket: &UdpSocket) -> u64 {
     socket.set_read_timeout(Some(Duration::from_millis(500))).expect("a time to wait");
-    for _ in 0..20 {
+    let begun = Instant::now();
+    while begun.elapsed() < CONNECTED_WITHIN {
         let _ = socket.send(&connect_request());
         let mut answer = [0; 64];
         if let Ok(16) = socket.recv(&mut answer)
@@ -435,6 +438,8 @@ fn connect(socket: &UdpSocket) -> u64 {
         {
             return u64::from_be_bytes(answer[8..16].try_into().unwrap_or_default());
         }
+        // As long as nobody listens, the kernel says so at once.
+        std::thread::sleep(Duration::from_millis(20));
     }
     panic!("{:?} gives no connection id", socket.peer_addr())
 }

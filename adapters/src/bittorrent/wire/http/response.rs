@@ -85,12 +85,12 @@ pub enum ResponseError {
     Field(&'static str),
 }
 
-/// What a tracker says to an announce.
+/// What a tracker says to an announce. aquatic_http ends its answers with the end of a line: that is passed over.
 ///
 /// # Errors
 /// When the bytes are no answer.
 pub fn parse_announce(body: &[u8]) -> Result<Result<AnnounceResponse, Failure>, ResponseError> {
-    let document = Document::parse(body, Limits::MESSAGE)?;
+    let document = Document::parse(body.trim_ascii_end(), Limits::MESSAGE)?;
     let dict = document.value.dict().ok_or(ResponseError::Field("the answer"))?;
     if let Some(failure) = failure(dict)? {
         return Ok(Err(failure));
@@ -134,7 +134,7 @@ pub fn parse_announce(body: &[u8]) -> Result<Result<AnnounceResponse, Failure>, 
 pub fn parse_scrape(
     body: &[u8],
 ) -> Result<Result<Vec<([u8; 20], SwarmCounts)>, Failure>, ResponseError> {
-    let document = Document::parse(body, Limits::MESSAGE)?;
+    let document = Document::parse(body.trim_ascii_end(), Limits::MESSAGE)?;
     let dict = document.value.dict().ok_or(ResponseError::Field("the answer"))?;
     if let Some(failure) = failure(dict)? {
         return Ok(Err(failure));

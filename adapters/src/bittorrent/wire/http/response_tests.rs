@@ -30,6 +30,14 @@ fn bounds_what_a_tracker_says() {
 }
 
 #[test]
+fn passes_over_the_end_of_a_line_behind_it() {
+    // aquatic_http 0.9 sends one, and counts it in Content-Length.
+    assert_eq!(ok(b"d8:intervali5e5:peers0:e\r\n"), ok(b"d8:intervali5e5:peers0:e"));
+    assert_eq!(parse_scrape(b"d5:filesdee\r\n"), Ok(Ok(Vec::new())));
+    assert!(parse_announce(b"d8:intervali5e5:peers0:ex").is_err());
+}
+
+#[test]
 fn reads_refusals() {
     let failure = |body: &[u8]| parse_announce(body).unwrap().unwrap_err();
     let never = failure(b"d14:failure reason4:gone8:retry in5:nevere");

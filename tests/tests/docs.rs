@@ -74,6 +74,8 @@ async fn shown_commands_exist() {
             "usage",
             "export",
             "demo",
+            "message",
+            "decode",
         ];
         let mut args: Vec<&str> =
             words.iter().map(String::as_str).filter(|word| known.contains(word)).take(2).collect();

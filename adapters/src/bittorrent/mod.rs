@@ -30,8 +30,8 @@ use self::{
     tracker_server::{BtTrackerServer, ServerConfig},
 };
 use crate::{
-    Adapter, BuildError, Capability, Configured, Descriptor, Door, Host, Mode, Seeder, TrackerClient,
-    TrackerServer,
+    Adapter, BuildError, Capability, Configured, Descriptor, Door, Host, Mode, Seeder,
+    TrackerClient, TrackerServer,
 };
 
 /// BitTorrent's row in the registry.
@@ -76,16 +76,16 @@ fn open(overlay: &OverlayId, config: &BtConfig, host: &Host) -> Result<Adapter, 
         BtTrackerServer::bind(overlay, &server)
     });
     let server = server.transpose()?;
-    let client = ClientConfig {
-        tiers: config.trackers.clone(),
-        budget: config.budget,
-        inline: config.mode == Mode::Inline,
-    };
-    let client = (!config.trackers.is_empty())
-        .then(|| BtTrackerClient::new(&client, &identity, &seeder.endpoints()));
+    let reachable = config.reachable(&seeder.endpoints());
+    let inline = config.mode == Mode::Inline;
+    let client = ClientConfig { tiers: config.trackers.clone(), budget: config.budget, inline };
+    // Where the tracker sees the bridge is what it takes down, but for one that is told.
+    let announced = if inline { reachable.clone() } else { seeder.endpoints() };
+    let client =
+        (!config.trackers.is_empty()).then(|| BtTrackerClient::new(&client, &identity, &announced));
     Ok(Adapter {
         mode: config.mode,
-        reachable: config.reachable(&seeder.endpoints()),
+        reachable,
         terms: config.tracker.as_ref().map(|tracker| tracker.terms).unwrap_or_default(),
         tracker_server: server.map(|server| server as Arc<dyn TrackerServer>),
         tracker_client: client.map(|client| client as Arc<dyn TrackerClient>),

@@ -68,8 +68,8 @@ pub struct BtTrackerClient {
 }
 
 impl BtTrackerClient {
-    /// A client for a bridge that listens at these addresses (with their real ports): of each family, the first is
-    /// announced, and asked from.
+    /// A client for a bridge at these addresses, with their real ports: of each family, the first is announced. They are
+    /// where it listens, and asks from; inline they are where peers reach it.
     #[must_use]
     pub fn new(config: &ClientConfig, identity: &Identity, listen: &[SocketAddr]) -> Arc<Self> {
         let first = |ipv6: bool| listen.iter().find(|address| address.is_ipv6() == ipv6);
@@ -143,8 +143,8 @@ impl BtTrackerClient {
             ),
             (true, true) if specific() => Ok(()),
             (true, true) => unsupported(
-                "a tracker behind the bridge is told every peer's address, and the bridge listens at no \
-                 specific one: name one in `listen`",
+                "a tracker behind the bridge is told every peer's address, and no specific one of the bridge is \
+                 known: name one in `public`, or in `listen`",
             ),
             (true, false) if announce.peer.id.as_bytes().len() == 20 => Ok(()),
             (true, false) => unsupported("a peer's id has 20 bytes in BitTorrent"),

@@ -20,7 +20,7 @@ use crate::bittorrent::{
 /// A family of addresses in which the overlay's peers can reach the bridge, and in which it therefore announces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Family {
-    /// The address at which it listens; unspecified for every one of the machine.
+    /// The address; unspecified for every one of the machine.
     pub(super) source: IpAddr,
     pub(super) port: u16,
 }

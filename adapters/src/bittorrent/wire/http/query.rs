@@ -1,7 +1,5 @@
 //! Questions to an HTTP tracker, as query strings.
 
-use std::fmt::Write as _;
-
 use p2pbridge_proto::PeerEvent;
 use thiserror::Error;
 
@@ -93,7 +91,7 @@ impl AnnounceRequest {
         ];
         for (name, value) in numbers {
             if let Some(value) = value {
-                field(&mut out, name, value.to_string().as_bytes());
+                field(&mut out, name, itoa::Buffer::new().format(value).as_bytes());
             }
         }
         if let Some(word) = event_word(self.event) {
@@ -226,10 +224,16 @@ fn field(out: &mut String, name: &str, value: &[u8]) {
                 out.push(char::from(*byte));
             }
             other => {
-                let _ = write!(out, "%{other:02X}");
+                out.push('%');
+                out.push(hex_digit(other >> 4));
+                out.push(hex_digit(other & 0xF));
             }
         }
     }
+}
+
+fn hex_digit(digit: u8) -> char {
+    char::from(if digit < 10 { b'0' + digit } else { b'A' - 10 + digit })
 }
 
 fn pairs(query: &str) -> Result<impl Iterator<Item = (&str, &str)>, QueryError> {

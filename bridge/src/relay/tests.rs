@@ -216,12 +216,22 @@ fn handler(
 
 async fn house(setup: Setup<'_>) -> House {
     let sent = Arc::new(AtomicU64::new(0));
-    let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
-    let leecher: Arc<dyn Leecher> = Arc::new(Peers {
+    let leecher = Arc::new(Peers {
         by_port: setup.peers.iter().cloned().collect(),
         sent: sent.clone(),
         fickle: setup.fickle,
     });
+    house_with(setup, leecher, sent, 4)
+}
+
+/// A house with another way to the peers, and so many sources at most.
+fn house_with(
+    setup: Setup<'_>,
+    leecher: Arc<dyn Leecher>,
+    sent: Arc<AtomicU64>,
+    sources: usize,
+) -> House {
+    let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
     let mut ports: Vec<_> = setup.peers.iter().map(|(port, _)| at(*port)).collect();
     ports.push(at(9));
     let trackers: HashMap<OverlayId, Arc<dyn TrackerClient>> = HashMap::from([
@@ -251,7 +261,7 @@ async fn house(setup: Setup<'_>) -> House {
             read_ahead: 1 << 20,
             memory_cache: 1 << 20,
             in_memory: 4 << 20,
-            sources: 4,
+            sources,
             per_source: 1 << 20,
         },
     })
@@ -270,7 +280,7 @@ impl House {
                 if let Some(reader) = library.open(name) {
                     return reader;
                 }
-                tokio::task::yield_now().await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
         timeout(PATIENCE, found).await.expect("the name is served")
@@ -278,6 +288,11 @@ impl House {
 
     /// Downloads as a client does that asks for each chunk as soon as it is announced.
     async fn download(&self, description: &Description) -> Vec<u8> {
+        self.download_at(description, None).await
+    }
+
+    /// The same, at so many bytes a second at most.
+    async fn download_at(&self, description: &Description, rate: Option<u32>) -> Vec<u8> {
         let reader = self.reader(&description.names[0]).await;
         let chunks = u32::try_from(description.length.div_ceil(description.unit)).unwrap();
         let peer = reader.attend(SocketAddr::from(([127, 0, 0, 1], 1)));
@@ -292,6 +307,9 @@ impl House {
                 let end = (start + description.unit).min(description.length);
                 let bytes = timeout(PATIENCE, reader.read(start..end)).await.unwrap().unwrap();
                 got[start as usize..end as usize].copy_from_slice(&bytes);
+                if let Some(rate) = rate {
+                    tokio::time::sleep(Duration::from_secs(end - start) / rate).await;
+                }
                 peer.served(start..end);
                 peer.gained(chunk);
             }
@@ -475,3 +493,5 @@ async fn a_content_larger_than_the_spool_crosses_all_the_same() {
     assert!(sent <= 51_000_000, "{sent} bytes were fetched for {}", content.len());
     house.end().await;
 }
+
+mod power;

@@ -233,11 +233,20 @@ impl Driver {
             // The bytes that failed have been given up meanwhile: nobody who sent others is to blame.
             Outcome::Bad if stale => self.check_if_complete(name, chunk),
             Outcome::Good { fresh, store_error } => {
-                self.names[name].checked.set(chunk);
                 self.names[name].matched.set(chunk);
                 self.solo.remove(&(name, chunk));
-                if self.shared.consumers.iter().any(|consumer| consumer.name == name) {
+                let (lost, fresh): (Vec<_>, Vec<_>) =
+                    fresh.into_iter().partition(|(number, ..)| self.is_lost(*number));
+                let serves = self.shared.consumers.iter().any(|consumer| consumer.name == name);
+                if serves {
                     self.keep(fresh, store_error);
+                }
+                if !lost.is_empty() {
+                    // They count as rejected, and are brought again; the chunk is checked when they are here.
+                    return;
+                }
+                self.names[name].checked.set(chunk);
+                if serves {
                     self.publish(name, chunk);
                 }
                 self.clear_doubt(name, chunk);
@@ -250,6 +259,12 @@ impl Driver {
                 self.discard_stored(name, chunk);
             }
         }
+    }
+
+    /// Whether a block was given up, with its sender, while it was checked, and was never kept.
+    fn is_lost(&self, number: usize) -> bool {
+        matches!(self.blocks[number], State::Missing | State::Fetching { .. })
+            && self.shared.came_from[number].load(Ordering::Relaxed) == 0
     }
 
     /// Moves the fresh blocks of a good chunk from memory to where they stay.

@@ -19,15 +19,28 @@ use tokio::{
 use super::{
     Origin, Shared,
     check::Checked,
+    demand::{Demand, Move},
     lock,
-    sources::{SourceId, Sources},
+    sources::{Source, SourceId, Sources},
 };
-use crate::relay::{grid::Part, swarm::one_changed};
+use crate::{
+    relay::{
+        grid::Part,
+        pool::Consumer,
+        swarm::{View, one_changed},
+    },
+    status::chooser::Way,
+};
 
 /// How long connections to sources are kept when nobody wants anything.
 const IDLE: Duration = Duration::from_secs(60);
 /// How often the plan is made anew when nothing happens.
 const TICK: Duration = Duration::from_secs(5);
+
+/// How long what was asked of a source is waited for, when others could bring it sooner.
+const LAGGARD: Duration = Duration::from_secs(10);
+/// How often laggards are looked for.
+const LOOK_FOR_LAGGARDS: Duration = Duration::from_secs(1);
 
 /// What is known of one block.
 #[derive(Debug, Clone)]
@@ -47,6 +60,7 @@ pub(super) enum Done {
     Opened {
         origin: Origin,
         endpoint: SocketAddr,
+        took: Duration,
         result: Result<Arc<dyn SourceSession>, SourceError>,
     },
     Changed {
@@ -101,11 +115,17 @@ pub(super) struct Driver {
     pub(super) storing: u64,
     /// Bytes asked for, or in memory and not yet stored.
     pub(super) in_memory: u64,
+    /// What the served peers need of the sources.
+    pub(super) demand: Demand,
     idle_since: Option<Instant>,
+    /// When the swarms are to be looked at again.
+    learn_at: Instant,
+    look_for_laggards_at: Instant,
 }
 
 impl Driver {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let now = Instant::now();
         let names = shared.names.iter().map(|name| {
             let chunks = name.binding.layout.chunk_count();
             NameState {
@@ -126,10 +146,13 @@ impl Driver {
             solo: HashSet::new(),
             stale: HashSet::new(),
             spool_rests: None,
-            wake_at: Instant::now(),
+            wake_at: now,
             storing: 0,
             in_memory: 0,
+            demand: Demand::new(now),
             idle_since: None,
+            learn_at: now,
+            look_for_laggards_at: now,
             shared,
         }
     }
@@ -140,14 +163,16 @@ impl Driver {
         let mut swarms: Vec<_> = shared.sources.iter().map(|swarm| swarm.changes()).collect();
         loop {
             self.wake_at = Instant::now() + TICK;
-            self.learn_sources();
+            if self.learn_at <= Instant::now() {
+                self.learn_sources();
+            }
             self.plan();
             self.tell();
             tokio::select! {
                 () = shared.retired.cancelled() => break,
                 () = shared.wake.notified() => {}
                 () = sleep_until(self.wake_at) => {}
-                () = one_changed(&mut swarms) => {}
+                () = one_changed(&mut swarms) => self.learn_at = Instant::now(),
                 Some(done) = self.jobs.join_next(), if !self.jobs.is_empty() => {
                     self.take(done);
                     // What else is ready is taken before the next plan is made.
@@ -164,13 +189,13 @@ impl Driver {
     fn take(&mut self, done: Result<Done, tokio::task::JoinError>) {
         let now = Instant::now();
         match done {
-            Ok(Done::Opened { origin, endpoint, result: Ok(session) }) => {
+            Ok(Done::Opened { origin, endpoint, took, result: Ok(session) }) => {
                 let watch = session.changes();
                 tracing::debug!(%endpoint, overlay = %origin.overlay, held = session.held(), "a source is connected");
-                let source = self.sources.opened(origin, endpoint, session);
+                let source = self.sources.opened(origin, endpoint, session, took, now);
                 self.follow(source, watch);
             }
-            Ok(Done::Opened { origin, endpoint, result: Err(error) }) => {
+            Ok(Done::Opened { origin, endpoint, result: Err(error), .. }) => {
                 tracing::debug!(%endpoint, overlay = %origin.overlay, %error, "a source does not answer");
                 self.sources.refused(&origin, endpoint, &error, now);
             }
@@ -207,7 +232,8 @@ impl Driver {
     ) {
         let length = u64::from(self.shared.grid.blocks()[block].length);
         if let Some(source) = self.sources.get_mut(source) {
-            source.in_flight = source.in_flight.saturating_sub(length);
+            let came = matches!(&result, Ok(bytes) if bytes.len() as u64 == length);
+            source.pace.ended(length, came, Instant::now());
         }
         let meter = self.shared.meter(origin, &self.shared.consumers[consumer]);
         let expected =
@@ -262,6 +288,14 @@ impl Driver {
         }
     }
 
+    /// Gives a source up because others are better.
+    fn replace_source(&mut self, id: SourceId, why: &str) {
+        if let Some(source) = self.sources.replace(id, Instant::now()) {
+            tracing::debug!(endpoint = %source.endpoint, overlay = %source.origin.overlay, why, "a source makes place");
+            self.reclaim(id);
+        }
+    }
+
     /// Gives a source up for ever.
     pub(super) fn ban(&mut self, id: SourceId, why: &str) {
         if let Some(source) = self.sources.ban(id) {
@@ -297,21 +331,31 @@ impl Driver {
             let main = swarm.name();
             if let Some(name) = shared.names.iter().position(|name| name.urn() == Some(main)) {
                 let origin = Origin { overlay: swarm.overlay().clone(), name };
-                self.sources.learn(&origin, &swarm.peers());
+                let view = swarm.view();
+                self.sources.learn(&origin, self.score(&origin, &view), &view.peers);
             }
         }
+        self.learn_at = Instant::now() + TICK;
+    }
+
+    /// How well an origin's overlay serves, for the consumer for whom it does best.
+    fn score(&self, origin: &Origin, view: &View) -> f64 {
+        let name = &self.shared.names[origin.name];
+        let score = |to: &Consumer| {
+            let (from, to) = (&origin.overlay, &to.overlay);
+            let way = Way { from, to, name: name.binding.name(), class: name.class };
+            let score = self.shared.common.chooser.score(way, view.facts(), None);
+            if score.refusal.is_none() { score.total } else { 0.0 }
+        };
+        self.shared.consumers.iter().map(score).fold(0.0, f64::max)
     }
 
     /// Opens connections when somebody wants something, and lets them go when nobody has for a while.
-    pub(super) fn mind_sources(&mut self, wanting: bool) {
+    pub(super) fn mind_sources(&mut self, wanting: bool, lonely: bool) {
         let now = Instant::now();
         if wanting {
             self.idle_since = None;
-            while let Some((origin, endpoint)) =
-                self.sources.pick(self.shared.common.limits.sources, now)
-            {
-                self.open(origin, endpoint);
-            }
+            self.follow_demand(lonely, now);
             if self.sources.is_alone() {
                 self.shared.sources.iter().for_each(|swarm| swarm.hurry());
             }
@@ -322,19 +366,101 @@ impl Driver {
         }
         let since = *self.idle_since.get_or_insert(now);
         if now.duration_since(since) >= IDLE {
-            self.sources.release_all();
+            self.sources.release_all(now);
         }
+    }
+
+    /// Adds sources until they can bring what is needed, or lets the weakest go for one that was not tried.
+    fn follow_demand(&mut self, lonely: bool, now: Instant) {
+        let most = self.shared.common.limits.sources;
+        loop {
+            match self.demand.next(self.sources.places(most, lonely, now), now) {
+                Move::Stay(until) => {
+                    self.wake_at = until.map_or(self.wake_at, |until| self.wake_at.min(until));
+                    return;
+                }
+                Move::Add => {
+                    let Some((origin, endpoint)) = self.sources.pick(most, lonely, now) else {
+                        return;
+                    };
+                    self.demand.added(now);
+                    self.open(origin, endpoint);
+                }
+                Move::Replace => {
+                    let Some((id, newest)) = self.sources.weakest(now) else { return };
+                    self.demand.replaced(newest, now);
+                    if let Some(source) = self.sources.get_mut(id) {
+                        source.leaving = true;
+                    }
+                    self.let_go();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Ends connections that were to make place, and have brought what they were asked for.
+    pub(super) fn let_go(&mut self) {
+        let done = |source: &Source| source.leaving && source.pace.in_flight() == 0;
+        let connected = self.sources.connected().iter();
+        let done: Vec<_> = connected.filter(|(_, s)| done(s)).map(|(id, _)| *id).collect();
+        for id in done {
+            self.replace_source(id, "it is the weakest");
+        }
+    }
+
+    /// Gives up sources that hold up what others could bring sooner.
+    pub(super) fn give_up_laggards(&mut self) {
+        let now = Instant::now();
+        if self.look_for_laggards_at > now {
+            return;
+        }
+        self.look_for_laggards_at = now + LOOK_FOR_LAGGARDS;
+        let connected = self.sources.connected().iter();
+        let late = connected.filter(|(_, source)| source.pace.waits(now) >= LAGGARD);
+        let late: Vec<SourceId> = late.map(|(id, _)| *id).collect();
+        for id in late {
+            if self.others_are_sooner(id, now) {
+                self.replace_source(id, "others bring sooner what it was asked for");
+            }
+        }
+    }
+
+    /// Whether others hold all that a source was asked for, and would bring it in half the time that it has had.
+    fn others_are_sooner(&self, id: SourceId, now: Instant) -> bool {
+        let shared = &self.shared;
+        let Some(late) = self.sources.connected().get(&id) else { return false };
+        let patience = late.pace.waits(now).as_secs_f64() / 2.0;
+        let quick = |other: &&Source| {
+            !other.leaving
+                && other.pace.waits(now) < LAGGARD
+                && other.pace.expected(late.pace.in_flight(), other.throughput) <= patience
+                && shared.may_stand_in(&other.origin.overlay, &late.origin.overlay)
+        };
+        let others = self.sources.connected().iter().filter(|(other, _)| **other != id);
+        let others: Vec<&Source> = others.map(|(_, source)| source).filter(quick).collect();
+        let asked = |(number, state): (usize, &State)| {
+            matches!(state, State::Fetching { source } if *source == id).then_some(number)
+        };
+        self.blocks.iter().enumerate().filter_map(asked).all(|number| {
+            let block = &shared.grid.blocks()[number];
+            others.iter().any(|other| {
+                let chunk = shared.names[other.origin.name].places.chunks(block).next();
+                chunk.is_some_and(|chunk| other.session.has(chunk))
+            })
+        })
     }
 
     fn open(&mut self, origin: Origin, endpoint: SocketAddr) {
         let description = self.shared.names[origin.name].description.clone();
         let leecher = self.shared.common.leechers.get(&origin.overlay).cloned();
         self.jobs.spawn(async move {
+            let start = Instant::now();
             let result = match leecher {
                 Some(leecher) => leecher.open(description, endpoint).await,
                 None => Err(SourceError::Unreachable("the overlay has no leecher face".into())),
             };
-            Done::Opened { origin, endpoint, result }
+            Done::Opened { origin, endpoint, took: start.elapsed(), result }
         });
     }
 

@@ -5,8 +5,10 @@
 
 mod blame;
 mod check;
+mod demand;
 mod driver;
 mod evict;
+mod pace;
 mod plan;
 mod reader;
 mod sources;
@@ -38,7 +40,8 @@ use crate::{
     routes::Routes,
     status::{
         alarms::Alarms,
-        chooser::Chooser,
+        choice::ContentClass,
+        chooser::{Chooser, class_of},
         meter::{Meter, TransferKey, TransferMeter},
     },
 };
@@ -65,13 +68,15 @@ pub(crate) const LONGEST_BLOCK: u32 = 256 << 10;
 pub(crate) struct PoolName {
     pub(crate) binding: Arc<Binding>,
     pub(crate) description: Arc<Description>,
+    class: ContentClass,
     places: Places,
 }
 
 impl PoolName {
     pub(crate) fn new(binding: Arc<Binding>, description: Arc<Description>) -> Self {
         let places = Places::new(&binding.layout);
-        Self { binding, description, places }
+        let class = class_of(&binding);
+        Self { binding, description, class, places }
     }
 
     fn urn(&self) -> Option<Name> {
@@ -108,6 +113,8 @@ pub(crate) struct Shared {
     origins: RwLock<Vec<Origin>>,
     attendees: Mutex<HashMap<u64, Attendee>>,
     next_attendee: AtomicU64,
+    /// Bytes that served peers have taken.
+    taken: AtomicU64,
     /// Readers that wait for a chunk (consumer's name, chunk) which was announced and has been evicted since.
     missed: Mutex<HashMap<(usize, u32), Vec<oneshot::Sender<()>>>>,
     wake: Notify,
@@ -184,6 +191,7 @@ impl Pool {
             origins: RwLock::default(),
             attendees: Mutex::default(),
             next_attendee: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
             missed: Mutex::default(),
             wake: Notify::new(),
             trouble: Mutex::default(),
@@ -264,6 +272,15 @@ impl Shared {
     /// Whether bytes from an origin may go to a consumer's overlay.
     fn may_cross(&self, from: &OverlayId, consumer: &Consumer) -> bool {
         *from == consumer.overlay || self.common.routes.between(from, &consumer.overlay).is_some()
+    }
+
+    /// Whether bytes from one overlay may go wherever those from another may.
+    fn may_stand_in(&self, other: &OverlayId, from: &OverlayId) -> bool {
+        other == from
+            || self
+                .consumers
+                .iter()
+                .all(|to| self.may_cross(other, to) || !self.may_cross(from, to))
     }
 
     /// The meter of what crosses from an origin to a consumer; `None` for bytes that do not cross.

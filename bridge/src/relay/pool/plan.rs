@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, sync::atomic::Ordering};
 
+use p2pbridge_adapters::SourceError;
 use tokio::time::{Duration, Instant};
 
 use super::{
@@ -13,6 +14,11 @@ use crate::relay::{grid::Part, limits::Limits};
 
 /// How long the plan waits for memory that other pools hold.
 const WAIT_FOR_MEMORY: Duration = Duration::from_millis(100);
+
+/// A source is too late for what is wanted at once when it takes so many times as long as the quickest that has it, and
+/// so many seconds more.
+const TOO_LATE: f64 = 4.0;
+const TOO_LATE_AT_LEAST: f64 = 1.0;
 
 /// Why a block was not asked for.
 enum Refusal {
@@ -34,20 +40,27 @@ impl Driver {
     /// Asks sources for what is wanted, as far as the bounds allow.
     pub(super) fn plan(&mut self) {
         self.note_missed();
+        self.let_go();
+        self.give_up_laggards();
+        self.sources.measure(self.shared.common.limits.per_source, Instant::now());
         let wanted = self.wanted();
-        self.mind_sources(!wanted.is_empty());
-        let mut lonely = false;
+        // Nobody holds something that is wanted; something wanted finds nobody with room.
+        let (mut lonely, mut starved) = (false, false);
         let mut asked = HashSet::new();
         for want in &wanted {
             if !asked.insert(want.block) || !matches!(self.blocks[want.block], State::Missing) {
                 continue;
             }
             if !self.has_room() {
+                starved = true;
                 break;
             }
             match self.ask(want) {
                 Ok(()) => {}
-                Err(Refusal::NoSource { held_by_nobody }) => lonely |= held_by_nobody,
+                Err(Refusal::NoSource { held_by_nobody }) => {
+                    starved = true;
+                    lonely |= held_by_nobody;
+                }
                 Err(Refusal::Bound) => break,
             }
         }
@@ -55,20 +68,23 @@ impl Driver {
         if lonely {
             self.drop_useless();
         }
+        let taken = self.shared.taken.load(Ordering::Relaxed);
+        self.demand.note(taken, starved, Instant::now());
+        self.mind_sources(!wanted.is_empty(), lonely);
         self.explain(wanted.is_empty(), lonely);
     }
 
     /// Whether some source can be asked for more.
     fn has_room(&self) -> bool {
-        let most = self.shared.common.limits.per_source;
-        self.sources.connected().values().any(|source| source.in_flight < most)
+        self.sources.connected().values().any(|source| source.has_room(1))
             || self.sources.connected().is_empty()
     }
 
     /// When all places are taken and nobody holds what is wanted, makes place for somebody else.
     fn drop_useless(&mut self) {
         if self.sources.connected().len() >= self.shared.common.limits.sources {
-            let idle = self.sources.connected().iter().find(|(_, source)| source.in_flight == 0);
+            let idle =
+                self.sources.connected().iter().find(|(_, source)| source.pace.in_flight() == 0);
             if let Some((id, _)) = idle {
                 let id = *id;
                 self.drop_source(id, "it does not hold what is wanted");
@@ -128,7 +144,7 @@ impl Driver {
             self.wake_at = self.wake_at.min(Instant::now() + WAIT_FOR_MEMORY);
             return Err(Refusal::Bound);
         }
-        let id = self.best_source(number, consumer)?;
+        let id = self.best_source(want)?;
         let Some(source) = self.sources.get_mut(id) else {
             return Err(Refusal::NoSource { held_by_nobody: false });
         };
@@ -143,24 +159,30 @@ impl Driver {
         let Some(offset) = shared.names[source.origin.name].places.offsets(&block).next() else {
             return Err(Refusal::NoSource { held_by_nobody: false });
         };
-        source.in_flight += length;
+        source.pace.asked(length, Instant::now());
         let (session, origin) = (source.session.clone(), shared.origin_number(&source.origin));
+        let gone = source.gone.clone();
         self.blocks[number] = State::Fetching { source: id };
         self.remember_memory(length);
         self.jobs.spawn(async move {
-            let result = session.fetch(offset..offset + length).await;
+            let result = tokio::select! {
+                result = session.fetch(offset..offset + length) => result,
+                () = gone.cancelled() => Err(SourceError::Closed("it was given up".into())),
+            };
             Done::Fetched { source: id, block: number, origin, consumer, result }
         });
         Ok(())
     }
 
-    /// The source that holds a block and has least to do; one that already brings blocks of the same chunk first.
-    fn best_source(&self, number: usize, consumer: usize) -> Result<SourceId, Refusal> {
+    /// The source that holds a block and would bring it soonest; one that already brings blocks of the same chunk first.
+    fn best_source(&self, want: &Want) -> Result<SourceId, Refusal> {
         let shared = &self.shared;
+        let number = want.block;
         let block = &shared.grid.blocks()[number];
-        let to = &shared.consumers[consumer];
+        let to = &shared.consumers[want.consumer];
         let mut held_by_nobody = true;
-        let mut best: Option<(bool, u64, SourceId)> = None;
+        let mut soonest = f64::INFINITY;
+        let mut best: Option<(bool, f64, SourceId)> = None;
         for (id, source) in self.sources.connected() {
             let name = &shared.names[source.origin.name];
             let Some(chunk) = name.places.chunks(block).next() else { continue };
@@ -170,22 +192,41 @@ impl Driver {
             held_by_nobody = false;
             let owners = self.owners(source.origin.name, chunk, number);
             if self.solo.contains(&(source.origin.name, chunk))
-                && owners.iter().any(|owner| owner != id)
+                && self.only_connected(&owners).is_some_and(|owner| owner != *id)
             {
                 continue;
             }
-            if source.in_flight + u64::from(block.length) > shared.common.limits.per_source
-                && source.in_flight > 0
-            {
+            if source.leaving {
+                continue;
+            }
+            let expected = source.pace.expected(block.length.into(), source.throughput);
+            soonest = soonest.min(expected);
+            if !source.has_room(block.length.into()) {
                 continue;
             }
             let stranger = !owners.is_empty() && !owners.contains(id);
-            let candidate = (stranger, source.in_flight, *id);
-            if best.is_none_or(|best| candidate < best) {
-                best = Some(candidate);
+            let sooner = |best: (bool, f64, SourceId)| {
+                let order = stranger.cmp(&best.0).then(expected.total_cmp(&best.1));
+                order.then(id.cmp(&best.2)).is_lt()
+            };
+            if best.is_none_or(sooner) {
+                best = Some((stranger, expected, *id));
             }
         }
-        best.map(|(_, _, id)| id).ok_or(Refusal::NoSource { held_by_nobody })
+        // What is wanted at once is not left to a slow source when a quick one will have room soon.
+        let too_late = soonest.mul_add(TOO_LATE, TOO_LATE_AT_LEAST);
+        best.filter(|(_, expected, _)| !want.first || *expected <= too_late)
+            .map(|(_, _, id)| id)
+            .ok_or(Refusal::NoSource { held_by_nobody })
+    }
+
+    /// The only one of these that is still connected. A chunk of which several have brought a part cannot come from one
+    /// alone any more: it is made whole by anybody, and begins anew when it does not match.
+    fn only_connected(&self, owners: &[SourceId]) -> Option<SourceId> {
+        let connected = |id: &&SourceId| self.sources.connected().contains_key(id);
+        let mut owners = owners.iter().filter(connected);
+        let first = *owners.next()?;
+        owners.all(|owner| *owner == first).then_some(first)
     }
 
     /// Sources that have brought, or bring, other blocks of a chunk; only the neighbours are looked at.

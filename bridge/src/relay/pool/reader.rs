@@ -214,6 +214,8 @@ impl Attendance for Served {
     }
 
     fn served(&self, range: Range<u64>) {
+        let length = range.end.saturating_sub(range.start);
+        self.shared.taken.fetch_add(length, Ordering::Relaxed);
         self.note_taken(&range);
         // A range that the seeder serves lies in few blocks; padding has no origin and is not billed.
         for extent in self.layout().extents_in(range) {

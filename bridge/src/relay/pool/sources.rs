@@ -1,17 +1,25 @@
 //! The peers that a pool downloads from: whom to try, who is connected, and who is not to be trusted.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{cmp::Ordering, collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use p2pbridge_adapters::{SourceError, SourceSession};
 use p2pbridge_proto::OverlayId;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use super::Origin;
+use super::{Origin, demand::Places, pace::Pace};
 
 /// Peers that are remembered at most; others are left out until one is forgotten.
 const MOST_CANDIDATES: usize = 1_000;
 const FIRST_RETRY: Duration = Duration::from_secs(2);
 const LAST_RETRY: Duration = Duration::from_secs(120);
+/// How long a source that made place for another is left alone.
+const REST: Duration = Duration::from_secs(120);
+/// How much better than the weakest the newest must be to stay.
+const BETTER: f64 = 1.3;
+/// What is taken at least for the throughput of a source that was not measured, in bytes a second: it is worth a trial
+/// even if all others are slow.
+const ASSUMED: f64 = (256u64 << 10) as f64;
 
 /// Number of a connection, never used twice in a pool.
 pub(super) type SourceId = u64;
@@ -21,13 +29,35 @@ pub(super) struct Source {
     pub(super) origin: Origin,
     pub(super) endpoint: SocketAddr,
     pub(super) session: Arc<dyn SourceSession>,
-    /// Bytes asked for and not yet here.
-    pub(super) in_flight: u64,
+    pub(super) pace: Pace,
+    /// Its throughput, as [`Sources::measure`] found it or assumed it.
+    pub(super) throughput: f64,
+    /// Bytes that may be asked of it at once.
+    pub(super) allowance: u64,
+    /// It is asked for nothing more, and goes when it has brought what it was asked for.
+    pub(super) leaving: bool,
+    /// Cancelled when it is given up: what was asked of it is taken back.
+    pub(super) gone: CancellationToken,
 }
 
-/// What is known of a peer that is not connected.
+impl Source {
+    /// Whether it may be asked for so many bytes more. One block may always be under way.
+    pub(super) fn has_room(&self, bytes: u64) -> bool {
+        let in_flight = self.pace.in_flight();
+        !self.leaving && (in_flight == 0 || in_flight + bytes <= self.allowance)
+    }
+}
+
+/// A peer that is known.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    standing: Standing,
+    /// Its power when it was last connected.
+    power: Option<f64>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Candidate {
+enum Standing {
     Fresh,
     Connecting,
     Connected,
@@ -35,80 +65,135 @@ enum Candidate {
         times: u32,
         until: Instant,
     },
+    /// It made place for another.
+    Replaced {
+        until: Instant,
+    },
     /// It sent bytes that were not what their hashes say, or it is the bridge itself.
     Banned,
+}
+
+impl Standing {
+    /// In which order peers are tried; `None` for those that are not. When no source has what is wanted (`lonely`), those
+    /// that made place are tried again at once.
+    fn turn(self, lonely: bool, now: Instant) -> Option<u8> {
+        match self {
+            Self::Fresh => Some(0),
+            Self::Failed { until, .. } if until <= now => Some(1),
+            Self::Replaced { until } if lonely || until <= now => Some(2),
+            _ => None,
+        }
+    }
 }
 
 /// All peers that a pool knows on the giving side.
 #[derive(Default)]
 pub(super) struct Sources {
     candidates: HashMap<(OverlayId, usize, SocketAddr), Candidate>,
+    /// How well each origin's overlay serves.
+    scores: Vec<(Origin, f64)>,
     connected: HashMap<SourceId, Source>,
     connecting: usize,
     next: SourceId,
 }
 
 impl Sources {
-    /// Takes note of peers that a tracker has named.
-    pub(super) fn learn(&mut self, origin: &Origin, peers: &[SocketAddr]) {
+    /// Takes note of peers that a tracker has named, and how well their overlay serves.
+    pub(super) fn learn(&mut self, origin: &Origin, score: f64, peers: &[SocketAddr]) {
+        match self.scores.iter_mut().find(|(known, _)| known == origin) {
+            Some((_, known)) => *known = score,
+            None => self.scores.push((origin.clone(), score)),
+        }
         for peer in peers {
             if self.candidates.len() >= MOST_CANDIDATES {
-                self.candidates.retain(|_, state| !matches!(state, Candidate::Failed { .. }));
+                self.candidates.retain(|_, known| {
+                    !matches!(known.standing, Standing::Failed { .. } | Standing::Replaced { .. })
+                });
                 if self.candidates.len() >= MOST_CANDIDATES {
                     return;
                 }
             }
             let key = (origin.overlay.clone(), origin.name, *peer);
-            self.candidates.entry(key).or_insert(Candidate::Fresh);
+            let fresh = Candidate { standing: Standing::Fresh, power: None };
+            self.candidates.entry(key).or_insert(fresh);
         }
     }
 
-    /// A peer to connect to, if there is one and no more than `most` are open or being opened.
-    pub(super) fn pick(&mut self, most: usize, now: Instant) -> Option<(Origin, SocketAddr)> {
-        if self.connected.len() + self.connecting >= most {
+    /// A peer to connect to, if there is one and no more than `most` are open or being opened: of the overlay that
+    /// serves best, the one that had most power before.
+    pub(super) fn pick(
+        &mut self,
+        most: usize,
+        lonely: bool,
+        now: Instant,
+    ) -> Option<(Origin, SocketAddr)> {
+        if self.open() >= most {
             return None;
         }
-        let ready = |state: &Candidate| match state {
-            Candidate::Fresh => true,
-            Candidate::Failed { until, .. } => *until <= now,
-            Candidate::Connecting | Candidate::Connected | Candidate::Banned => false,
+        let scores = &self.scores;
+        let score = |key: &(OverlayId, usize, SocketAddr)| {
+            let of = |(origin, _): &&(Origin, f64)| origin.overlay == key.0 && origin.name == key.1;
+            scores.iter().find(of).map_or(0.0, |(_, score)| *score)
         };
-        let (key, state) = self
+        let (_, _, key, known) = self
             .candidates
             .iter_mut()
-            .filter(|(_, state)| ready(state))
-            .min_by_key(|(_, state)| matches!(state, Candidate::Failed { .. }))?;
+            .filter_map(|(key, known)| {
+                Some((known.standing.turn(lonely, now)?, score(key), key, known))
+            })
+            .min_by(|one, other| {
+                let power = |known: &Candidate| known.power.unwrap_or(0.0);
+                one.0
+                    .cmp(&other.0)
+                    .then(other.1.total_cmp(&one.1))
+                    .then_with(|| power(other.3).total_cmp(&power(one.3)))
+            })?;
         // How often it has failed is kept while it is tried again.
-        if matches!(state, Candidate::Fresh) {
-            *state = Candidate::Connecting;
-        } else if let Candidate::Failed { until, .. } = state {
+        if let Standing::Failed { until, .. } = &mut known.standing {
             *until = now + LAST_RETRY;
+        } else {
+            known.standing = Standing::Connecting;
         }
         let picked = (Origin { overlay: key.0.clone(), name: key.1 }, key.2);
         self.connecting += 1;
         Some(picked)
     }
 
-    /// When the next peer that has failed may be tried again.
+    /// When the next peer that has failed, or made place, may be tried again.
     pub(super) fn next_retry(&self, now: Instant) -> Option<Instant> {
-        let until = |state: &Candidate| match state {
-            Candidate::Failed { until, .. } if *until > now => Some(*until),
+        let until = |known: &Candidate| match known.standing {
+            Standing::Failed { until, .. } | Standing::Replaced { until } if until > now => {
+                Some(until)
+            }
             _ => None,
         };
         self.candidates.values().filter_map(until).min()
     }
 
-    /// A connection was made.
+    /// A connection was made, after so long.
     pub(super) fn opened(
         &mut self,
         origin: Origin,
         endpoint: SocketAddr,
         session: Arc<dyn SourceSession>,
+        took: Duration,
+        now: Instant,
     ) -> SourceId {
         self.connecting = self.connecting.saturating_sub(1);
-        self.set(&origin, endpoint, Candidate::Connected);
+        self.set(&origin, endpoint, Standing::Connected, None);
         self.next += 1;
-        self.connected.insert(self.next, Source { origin, endpoint, session, in_flight: 0 });
+        let pace = Pace::new(took, now);
+        let source = Source {
+            origin,
+            endpoint,
+            session,
+            allowance: pace.allowance(None, u64::MAX),
+            throughput: ASSUMED,
+            pace,
+            leaving: false,
+            gone: CancellationToken::new(),
+        };
+        self.connected.insert(self.next, source);
         self.next
     }
 
@@ -122,30 +207,85 @@ impl Sources {
     ) {
         self.connecting = self.connecting.saturating_sub(1);
         match error {
-            SourceError::Ourselves => self.set(origin, endpoint, Candidate::Banned),
-            _ => self.failed(origin, endpoint, now),
+            SourceError::Ourselves => self.set(origin, endpoint, Standing::Banned, None),
+            _ => self.failed(origin, endpoint, None, now),
         }
+    }
+
+    /// Measures the connected sources; none may be asked for more than `most` bytes at once.
+    #[allow(clippy::cast_precision_loss, reason = "a mean of few")]
+    pub(super) fn measure(&mut self, most: u64, now: Instant) {
+        let measured: Vec<f64> =
+            self.connected.values().filter_map(|source| source.pace.throughput(now)).collect();
+        let mean = measured.iter().sum::<f64>() / measured.len().max(1) as f64;
+        let assumed = mean.max(ASSUMED);
+        for source in self.connected.values_mut() {
+            let throughput = source.pace.throughput(now);
+            source.throughput = throughput.unwrap_or(assumed);
+            source.allowance = source.pace.allowance(throughput, most);
+        }
+    }
+
+    /// How many there are, and what they can bring.
+    pub(super) fn places(&self, most: usize, lonely: bool, now: Instant) -> Places {
+        let staying = || self.connected.values().filter(|source| !source.leaving);
+        let throughput = |source: &Source| source.pace.throughput(now);
+        Places {
+            open: self.open(),
+            most,
+            untried: self.candidates.values().any(|c| c.standing.turn(lonely, now).is_some()),
+            capacity: staying().filter_map(throughput).sum(),
+            unmeasured: self.connecting > 0 || staying().any(|s| throughput(s).is_none()),
+        }
+    }
+
+    /// The source that is to make place when all are taken: the newest, unless it is clearly better than the weakest of
+    /// the others. Says whether it is the newest. `None` when that would leave nobody.
+    pub(super) fn weakest(&self, now: Instant) -> Option<(SourceId, bool)> {
+        let power = |id: SourceId| {
+            let source = self.connected.get(&id);
+            source.and_then(|source| source.pace.power(now)).unwrap_or(0.0)
+        };
+        let staying = || self.connected.iter().filter(|(_, s)| !s.leaving).map(|(id, _)| *id);
+        let newest = staying().max()?;
+        let weakest = staying()
+            .filter(|id| *id != newest)
+            .min_by(|one, other| power(*one).total_cmp(&power(*other)).then(one.cmp(other)))?;
+        Some(match power(newest).partial_cmp(&(power(weakest) * BETTER)) {
+            Some(Ordering::Greater | Ordering::Equal) if power(newest) > 0.0 => (weakest, false),
+            _ => (newest, true),
+        })
     }
 
     /// A connection has ended, or is given up; its peer may be tried again later.
     pub(super) fn close(&mut self, id: SourceId, now: Instant) -> Option<Source> {
-        let source = self.connected.remove(&id)?;
-        self.failed(&source.origin, source.endpoint, now);
+        let source = self.remove(id)?;
+        self.failed(&source.origin, source.endpoint, source.pace.power(now), now);
         Some(source)
     }
 
-    /// Ends a connection that was not needed; its peer may be tried again at once.
-    pub(super) fn release_all(&mut self) {
+    /// Ends a connection for a better one.
+    pub(super) fn replace(&mut self, id: SourceId, now: Instant) -> Option<Source> {
+        let source = self.remove(id)?;
+        let until = now + REST;
+        let power = source.pace.power(now);
+        self.set(&source.origin, source.endpoint, Standing::Replaced { until }, power);
+        Some(source)
+    }
+
+    /// Ends connections that are not needed; their peers may be tried again at once.
+    pub(super) fn release_all(&mut self, now: Instant) {
         for (_, source) in self.connected.drain() {
+            let power = source.pace.power(now);
             let key = (source.origin.overlay, source.origin.name, source.endpoint);
-            self.candidates.insert(key, Candidate::Fresh);
+            self.candidates.insert(key, Candidate { standing: Standing::Fresh, power });
         }
     }
 
     /// Ends a connection for ever: its peer sent bytes that were wrong.
     pub(super) fn ban(&mut self, id: SourceId) -> Option<Source> {
-        let source = self.connected.remove(&id)?;
-        self.set(&source.origin, source.endpoint, Candidate::Banned);
+        let source = self.remove(id)?;
+        self.set(&source.origin, source.endpoint, Standing::Banned, None);
         Some(source)
     }
 
@@ -161,31 +301,164 @@ impl Sources {
 
     /// Whether nobody is connected, and nobody is being tried.
     pub(super) fn is_alone(&self) -> bool {
-        self.connected.is_empty() && self.connecting == 0
+        self.open() == 0
     }
 
     /// How many peers are known that are neither banned nor the bridge itself.
     pub(super) fn usable(&self) -> usize {
-        self.candidates.values().filter(|state| **state != Candidate::Banned).count()
+        self.candidates.values().filter(|known| known.standing != Standing::Banned).count()
     }
 
-    /// Whether some peer was banned.
+    /// How many peers were banned.
     pub(super) fn banned(&self) -> usize {
-        self.candidates.values().filter(|state| **state == Candidate::Banned).count()
+        self.candidates.values().filter(|known| known.standing == Standing::Banned).count()
     }
 
-    fn set(&mut self, origin: &Origin, endpoint: SocketAddr, state: Candidate) {
-        self.candidates.insert((origin.overlay.clone(), origin.name, endpoint), state);
+    fn open(&self) -> usize {
+        self.connected.len() + self.connecting
     }
 
-    fn failed(&mut self, origin: &Origin, endpoint: SocketAddr, now: Instant) {
+    fn remove(&mut self, id: SourceId) -> Option<Source> {
+        let source = self.connected.remove(&id)?;
+        source.gone.cancel();
+        Some(source)
+    }
+
+    fn set(
+        &mut self,
+        origin: &Origin,
+        endpoint: SocketAddr,
+        standing: Standing,
+        power: Option<f64>,
+    ) {
         let key = (origin.overlay.clone(), origin.name, endpoint);
-        let times = match self.candidates.get(&key) {
-            Some(Candidate::Failed { times, .. }) => times.saturating_add(1),
-            Some(Candidate::Banned) => return,
+        self.candidates.insert(key, Candidate { standing, power });
+    }
+
+    fn failed(&mut self, origin: &Origin, endpoint: SocketAddr, power: Option<f64>, now: Instant) {
+        let key = (origin.overlay.clone(), origin.name, endpoint);
+        let times = match self.candidates.get(&key).map(|known| known.standing) {
+            Some(Standing::Failed { times, .. }) => times.saturating_add(1),
+            Some(Standing::Banned) => return,
             _ => 1,
         };
         let wait = FIRST_RETRY.saturating_mul(1 << times.saturating_sub(1).min(16)).min(LAST_RETRY);
-        self.candidates.insert(key, Candidate::Failed { times, until: now + wait });
+        let standing = Standing::Failed { times, until: now + wait };
+        self.candidates.insert(key, Candidate { standing, power });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use bytes::Bytes;
+    use tokio::sync::watch;
+
+    use super::*;
+
+    struct Idle;
+
+    #[async_trait::async_trait]
+    impl SourceSession for Idle {
+        fn has(&self, _: u32) -> bool {
+            true
+        }
+
+        fn held(&self) -> u32 {
+            1
+        }
+
+        fn changes(&self) -> watch::Receiver<u64> {
+            watch::channel(0).1
+        }
+
+        async fn fetch(&self, range: Range<u64>) -> Result<Bytes, SourceError> {
+            Err(SourceError::Refused(range))
+        }
+    }
+
+    fn origin(overlay: &str) -> Origin {
+        Origin { overlay: overlay.parse().unwrap(), name: 0 }
+    }
+
+    fn peer(port: u16) -> SocketAddr {
+        ([127, 0, 0, 1], port).into()
+    }
+
+    /// Connects, and lets the source bring a block in so many milliseconds, for ten seconds.
+    fn connect(sources: &mut Sources, port: u16, millis: u64, now: Instant) -> SourceId {
+        let took = Duration::from_millis(1);
+        let id = sources.opened(origin("a"), peer(port), Arc::new(Idle), took, now);
+        let pace = &mut sources.get_mut(id).unwrap().pace;
+        let mut at = now;
+        while at < now + Duration::from_secs(10) {
+            pace.asked(1000, at);
+            at += Duration::from_millis(millis);
+            pace.ended(1000, true, at);
+        }
+        id
+    }
+
+    #[test]
+    fn peers_of_the_overlay_that_serves_best_come_first() {
+        let now = Instant::now();
+        let mut sources = Sources::default();
+        sources.learn(&origin("a"), 20.0, &[peer(1)]);
+        sources.learn(&origin("b"), 70.0, &[peer(2), peer(3)]);
+        let mut picked = Vec::new();
+        while let Some((origin, _)) = sources.pick(3, false, now) {
+            picked.push(origin.overlay.to_string());
+        }
+        assert_eq!(picked, ["b", "b", "a"]);
+        assert!(sources.pick(9, false, now).is_none());
+    }
+
+    #[test]
+    fn the_newest_stays_when_it_is_clearly_better_than_the_weakest() {
+        let now = Instant::now();
+        let mut sources = Sources::default();
+        let only = connect(&mut sources, 1, 100, now);
+        assert_eq!(sources.weakest(now), None);
+        let weak = connect(&mut sources, 2, 500, now);
+        assert_eq!(sources.weakest(now), Some((weak, true)));
+        let strong = connect(&mut sources, 3, 50, now);
+        assert_eq!(sources.weakest(now), Some((weak, false)));
+        sources.get_mut(strong).unwrap().leaving = true;
+        assert_eq!(sources.weakest(now), Some((weak, true)));
+        let same = connect(&mut sources, 4, 490, now);
+        assert_eq!(sources.weakest(now), Some((same, true)));
+        assert!(sources.connected().contains_key(&only));
+    }
+
+    #[test]
+    fn what_made_place_is_tried_again_only_after_a_rest_or_in_need() {
+        let now = Instant::now();
+        let mut sources = Sources::default();
+        sources.learn(&origin("a"), 1.0, &[peer(1)]);
+        sources.pick(8, false, now).unwrap();
+        let id = connect(&mut sources, 1, 100, now);
+        let gone = sources.connected()[&id].gone.clone();
+        sources.replace(id, now).unwrap();
+        assert!(gone.is_cancelled());
+        assert!(!sources.places(8, false, now).untried && sources.places(8, true, now).untried);
+        assert_eq!(sources.next_retry(now), Some(now + REST));
+        assert!(sources.pick(8, false, now).is_none());
+        assert!(sources.pick(8, true, now).is_some());
+        assert!(sources.pick(8, true, now).is_none());
+    }
+
+    #[test]
+    fn a_slow_source_is_asked_for_less_ahead() {
+        let now = Instant::now();
+        let mut sources = Sources::default();
+        let slow = connect(&mut sources, 1, 100, now);
+        let new = sources.opened(origin("a"), peer(2), Arc::new(Idle), Duration::ZERO, now);
+        sources.measure(4 << 20, now);
+        let (slow, new) = (&sources.connected()[&slow], &sources.connected()[&new]);
+        assert_eq!((slow.allowance, new.allowance), (256 << 10, 512 << 10));
+        assert!((slow.throughput / 10_000.0 - 1.0).abs() < 0.1);
+        assert!((new.throughput / ASSUMED - 1.0).abs() < 1e-9);
+        assert!(slow.has_room(1) && sources.places(8, false, now).unmeasured);
     }
 }

@@ -38,7 +38,9 @@ impl Relay {
                     }
                     let way = Way { from, to, name: other.name(), class: class_of(other) };
                     let swarm = self.swarm_facts(from, other);
-                    let closed = self.closed(from, other);
+                    let handed =
+                        other.name() == binding.name() && self.handler.hands_over(from, to);
+                    let closed = self.closed(from, other, handed);
                     ways.push(self.common.chooser.score(way, swarm, closed));
                 }
             }
@@ -63,14 +65,14 @@ impl Relay {
         }
     }
 
-    /// Why a name may not, or cannot, leave an overlay.
-    fn closed(&self, overlay: &OverlayId, binding: &Binding) -> Option<String> {
-        if !self.common.leechers.contains_key(overlay) {
+    /// Why a name may not, or cannot, leave an overlay. Peers that are handed over need nobody who downloads from them.
+    fn closed(&self, overlay: &OverlayId, binding: &Binding, handed: bool) -> Option<String> {
+        if !handed && !self.common.leechers.contains_key(overlay) {
             return Some(format!("the bridge cannot download in {overlay}"));
         }
         match (self.describe)(binding) {
             Ok(description) if description.private => Some("it is private (BEP 27)".to_owned()),
-            Ok(description) if description.unit > LONGEST_CHUNK => Some(format!(
+            Ok(description) if !handed && description.unit > LONGEST_CHUNK => Some(format!(
                 "its chunks of {} bytes are longer than {LONGEST_CHUNK}",
                 description.unit
             )),

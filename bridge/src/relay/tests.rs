@@ -495,3 +495,4 @@ async fn a_content_larger_than_the_spool_crosses_all_the_same() {
 }
 
 mod power;
+mod ways;

@@ -156,6 +156,10 @@ impl Overlay {
                 list.peers.extend(hosts.iter().take(asker.most).copied().map(Peer::at));
                 let counts = (said.seeders, said.leechers);
                 self.own.add(PeerList { seeders: None, leechers: None, ..said }, &asker, &mut list);
+                if early && let Some(noted) = noted {
+                    // Who came since the tracker was last asked is known here.
+                    self.own.add(noted.list, &asker, &mut list);
+                }
                 (list.seeders, list.leechers) = counts;
                 list
             }

@@ -271,6 +271,11 @@ async fn inline_passes_on_merges_and_lives_on_when_the_tracker_does_not() {
         [5, SEEDER]
     );
     assert_eq!(tracker.asked(), before + 1);
+    // What the tracker said a moment ago does not hide who came since.
+    ask(&handler, "i", 1, announce(1, 3, PeerEvent::Started)).await;
+    let list = ask(&handler, "i", 1, announce(1, 1, PeerEvent::Regular)).await;
+    assert_eq!((ports(&list), tracker.asked()), (vec![3, 5, SEEDER], before + 2));
+    ask(&handler, "i", 1, announce(1, 3, PeerEvent::Stopped)).await;
 
     tracker.say(Err(Fault::new(ErrorCode::Unavailable, "connection refused")));
     let list = ask(&handler, "i", 1, announce(1, 2, PeerEvent::Started)).await;

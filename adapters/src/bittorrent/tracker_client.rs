@@ -107,10 +107,9 @@ impl BtTrackerClient {
         };
         let mut results = Vec::new();
         // A tracker that may be down is probed with one question, after which it can be asked the others.
-        let doubtful = self.is_doubtful();
         match hashes.as_slice() {
             [(hash, _)] => results.push(one(*hash).await),
-            several if doubtful => {
+            several if self.is_doubtful() => {
                 for (hash, _) in several {
                     results.push(one(*hash).await);
                 }
@@ -249,7 +248,8 @@ impl BtTrackerClient {
         let mut lists = match result {
             Ok(answers) => answers.into_iter().filter_map(Answer::announced).map(|response| {
                 if let Some(warning) = &response.warning {
-                    tracing::info!(tracker = %tracker.url, warning, "the tracker warns");
+                    // The whole URL may bear a passkey.
+                    tracing::info!(tracker = tracker.url.host(), warning, "the tracker warns");
                 }
                 self.memory().answered(hash, tracker.id, response.tracker_id.clone(), now);
                 peer_list(response)
@@ -287,6 +287,10 @@ impl BtTrackerClient {
         hashes: &[([u8; 20], Name)],
         deadline: Instant,
     ) -> Result<Vec<SwarmStat>, Problem> {
+        if !tracker.url.is_udp() {
+            // Known without asking: it says nothing of how the tracker is.
+            http::scrape_target(tracker)?;
+        }
         let mut stats = Vec::new();
         let most = if tracker.url.is_udp() { udp::MAX_SCRAPE } else { http::MAX_SCRAPE };
         for some in hashes.chunks(most) {

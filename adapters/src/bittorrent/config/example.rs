@@ -25,7 +25,8 @@ trackers = ["http://tracker.example/announce", ["udp://a.example:6969", "udp://b
 # How many of them are served at the same time; the others take turns.
 # upload_slots = 16
 
-# What each of the trackers is asked at most, whatever the bridge itself is asked.
+# What each of the trackers is asked at most, whatever the bridge itself is asked. Inline it is best to give it what the
+# tracker can bear: peers' announces above that are answered from the bridge's own state.
 # [overlays.bittorrent.example.budget]
 
 # Messages in any second; each repetition and each redirect counts.

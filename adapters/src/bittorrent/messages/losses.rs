@@ -66,7 +66,7 @@ pub(super) const LOSSES: &[Loss] = &[
         why: "taken within 1 s and 24 h; 30 min when it is none",
     },
     Loss {
-        kinds: &["udp-announce-answer", "http-announce-answer"],
+        kinds: &["udp-announce-answer"],
         field: "left over",
         why: "bytes behind the last whole entry say nothing",
     },

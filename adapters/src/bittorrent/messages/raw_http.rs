@@ -150,15 +150,9 @@ fn peers_extra(dict: &Dict<'_>, response: &AnnounceResponse) -> Vec<Field> {
     let mut entries = 0;
     for (key, stride) in [(&b"peers"[..], 6), (b"peers6", 18)] {
         match dict.get(key) {
-            Some(Value::Bytes(bytes)) => {
-                entries += bytes.len() / stride;
-                if bytes.len() % stride > 0 {
-                    extra.push(Field::new("left over", bytes.len() % stride));
-                }
-            }
+            Some(Value::Bytes(bytes)) => entries += bytes.len() / stride,
             Some(Value::List(list)) => entries += list.items().len(),
-            Some(other) => extra.push(Field::new("key peers6", summary(other))),
-            None => {}
+            Some(_) | None => {}
         }
     }
     if entries > response.peers.len() {

@@ -61,14 +61,15 @@ pub(super) async fn scrape(
     info_hashes: &[[u8; 20]],
     trip: Trip<'_>,
 ) -> Result<Vec<([u8; 20], SwarmCounts)>, Problem> {
-    let mut url = tracker.url.url().clone();
-    let Some(path) = scrape_path(url.path()) else {
-        let text = "the tracker's URL does not end in `announce`: it takes no scrapes (BEP 48)";
-        return Err(Problem::Refused(Fault::new(ErrorCode::Unsupported, text)));
-    };
-    url.set_path(&path);
     let query = ScrapeRequest { info_hashes: info_hashes.to_vec() }.query();
-    ask(tracker, &Target::new(&url), &query, trip, parse_scrape).await
+    ask(tracker, scrape_target(tracker)?, &query, trip, parse_scrape).await
+}
+
+/// Where the tracker takes scrapes, if it does.
+pub(super) fn scrape_target(tracker: &Tracker) -> Result<&Target, Problem> {
+    let text = "the tracker's URL does not end in `announce`: it takes no scrapes (BEP 48)";
+    let none = || Problem::Refused(Fault::new(ErrorCode::Unsupported, text));
+    tracker.pool.scrape.as_ref().ok_or_else(none)
 }
 
 /// A URL in the parts of a request.
@@ -81,7 +82,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub(super) fn new(url: &Url) -> Self {
+    fn new(url: &Url) -> Self {
         let line = match url.query().filter(|own| !own.is_empty()) {
             Some(own) => format!("GET {}?{own}&", url.path()),
             None => format!("GET {}?", url.path()),
@@ -98,6 +99,13 @@ impl Target {
             let _ = write!(fields, "Authorization: Basic {}\r\n", BASE64.encode(user.as_bytes()));
         }
         Self { url: url.clone(), line, fields }
+    }
+
+    /// The same for scrapes (BEP 48).
+    fn for_scrapes(url: &Url) -> Option<Self> {
+        let mut url = url.clone();
+        url.set_path(&scrape_path(url.path())?);
+        Some(Self::new(&url))
     }
 
     fn request(&self, query: &str, forwarded_for: Option<IpAddr>) -> String {
@@ -260,4 +268,47 @@ fn fault_of_status(reply: &Reply) -> Fault {
 /// What went wrong below HTTP. The URL is not in it: it may bear a passkey.
 fn unreachable(error: impl std::fmt::Display) -> Problem {
     Problem::failed(ErrorCode::Unavailable, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(url: &str) -> Target {
+        Target::new(&url.parse().unwrap())
+    }
+
+    #[test]
+    fn a_request_has_what_its_url_says() {
+        let request = target("http://u:p@T.example:80/a%20b?k=1#x").request("q=2", None);
+        let agent = concat!("User-Agent: P2P-Bridge/", env!("CARGO_PKG_VERSION"));
+        let head = format!("GET /a%20b?k=1&q=2 HTTP/1.1\r\nHost: t.example\r\n{agent}\r\n");
+        let rest = "Accept-Encoding: gzip\r\nAuthorization: Basic dTpw\r\n\r\n";
+        assert_eq!(request, head + rest);
+        let ip = "2001:db8::1".parse().ok();
+        let request = target("https://[::1]:8443").request("q=2", ip);
+        assert!(request.starts_with("GET /?q=2 HTTP/1.1\r\nHost: [::1]:8443\r\n"), "{request}");
+        assert!(request.ends_with("gzip\r\nX-Forwarded-For: 2001:db8::1\r\n\r\n"), "{request}");
+        assert!(target("http://x/a").request("", None).starts_with("GET /a HTTP"));
+        let scrapes = |url: &str| Target::for_scrapes(&url.parse().unwrap());
+        let request = scrapes("http://x/k/announce?a=b").unwrap().request("q=2", None);
+        assert!(request.starts_with("GET /k/scrape?a=b&q=2 HTTP"), "{request}");
+        assert!(scrapes("http://x/k").is_none());
+    }
+
+    #[test]
+    fn a_redirect_is_read_from_where_it_was_given() {
+        let from = target("http://t.example/x/announce?k=1");
+        let to = |location: &str| from.redirected("q=2", location).map(|url| url.to_string());
+        assert_eq!(to("y?q=2").unwrap(), "http://t.example/x/y?q=2");
+        assert_eq!(to("//o.example/").unwrap(), "http://o.example/");
+        assert_eq!(to("").unwrap(), "http://t.example/x/announce?k=1&q=2");
+        for bad in ["udp://t.example:1/", "file:///etc/passwd", "http://[", "data:,x"] {
+            assert!(to(bad).is_err(), "{bad}");
+        }
+        let same =
+            |one: &str, other: &str| same_place(&one.parse().unwrap(), &other.parse().unwrap());
+        assert!(same("http://a/x", "http://a:80/y") && !same("http://a/", "https://a/"));
+        assert!(!same("http://a/", "http://b/") && !same("http://a/", "http://a:81/"));
+    }
 }

@@ -289,6 +289,28 @@ async fn redirects_are_followed_a_little_and_each_counts() {
 }
 
 #[tokio::test]
+async fn a_tracker_that_does_not_speak_tls_is_named() {
+    let script = Script::start(vec![Act::Say(good())]).await;
+    let url = script.url.replace("http:", "https:");
+    let client = client(&[&[url]], &[(V4, 6881)]);
+    // It waits for the end of a request that never comes; a listener that closes says so at once.
+    let late = client.call(announce(1), Instant::now() + Duration::from_millis(300)).await;
+    assert_eq!(late.unwrap_err().text, "no answer in time");
+    let listener = TcpListener::bind((V4, 0)).await.unwrap();
+    let url = format!("https://{}/announce", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut hello = [0; 1024];
+        let _ = stream.read(&mut hello).await;
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+    });
+    let client = super::client(&[&[url]], &[(V4, 6881)]);
+    let fault = ask(&client, announce(1)).await.unwrap_err();
+    assert_eq!(fault.code, Unavailable, "{fault}");
+    assert_eq!(client.health()[0].sent, 0);
+}
+
+#[tokio::test]
 async fn a_connection_that_the_tracker_has_closed_is_replaced_unseen() {
     let script = Script::start(vec![Act::Say(good()), Act::SayAndClose(Vec::new())]).await;
     let client = script.client();

@@ -130,3 +130,20 @@ async fn nonsense_is_named_and_bounded() {
         assert_eq!(error.is_nonsense(), !io);
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn whatever_comes_is_an_answer_or_an_error(
+        parts in proptest::collection::vec(proptest::sample::select(vec![
+            "HTTP/1.1 200 OK\r\n", "HTTP/1.0 204 X\r\n", "HTTP/1.1 100 C\r\n", "\r\n", "Content-Length: 3\r\n",
+            "Content-Length: 18446744073709551616\r\n", "Transfer-Encoding: chunked\r\n", "Content-Encoding: gzip\r\n",
+            "3\r\n", "0\r\n", "FFFFFFFFFFFFFFFF\r\n", "abc", "\u{1f}\u{8b}", "Retry-After: -1\r\n", "Location: \r\n", "\n",
+        ]), 0..12),
+        piece in 1usize..40,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        if let Ok(reply) = runtime.block_on(read(parts.concat().as_bytes(), piece)) {
+            proptest::prop_assert!(reply.status >= 200 && reply.body.len() <= MAX_BODY);
+        }
+    }
+}

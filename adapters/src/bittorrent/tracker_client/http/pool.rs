@@ -21,15 +21,18 @@ use tokio_rustls::{
 };
 use url::Url;
 
-use super::exchange::{ExchangeError, Reply, exchange};
+use super::{
+    Target,
+    exchange::{ExchangeError, Reply, exchange},
+};
 use crate::bittorrent::config::TrackerUrl;
 
 /// How long setting up a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection may be idle: trackers close theirs about then.
 const IDLE: Duration = Duration::from_secs(30);
-/// The most connections that are kept although they are idle.
-const MAX_IDLE: usize = 16;
+/// The most connections that are kept although they are idle, if so many questions may be in flight at all.
+const MAX_IDLE: usize = 64;
 /// The most room that a connection keeps for its next answer.
 const MAX_KEPT_ROOM: usize = 64 << 10;
 
@@ -40,8 +43,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for S {}
 pub(in super::super) struct Pool {
     idle: Mutex<Vec<Connection>>,
     most: usize,
-    /// What a request to the tracker's own URL begins with; see [`super::Target`].
-    pub(super) target: super::Target,
+    /// The tracker's own URL.
+    pub(super) target: Target,
+    /// Where it takes scrapes, if it does.
+    pub(super) scrape: Option<Target>,
 }
 
 /// A connection to one address from one other.
@@ -66,7 +71,8 @@ pub(in super::super) struct Way {
 impl Pool {
     pub(in super::super) fn new(url: &TrackerUrl, in_flight: u32) -> Self {
         let most = usize::try_from(in_flight).unwrap_or(MAX_IDLE).min(MAX_IDLE);
-        Self { idle: Mutex::default(), most, target: super::Target::new(url.url()) }
+        let (target, scrape) = (Target::new(url.url()), Target::for_scrapes(url.url()));
+        Self { idle: Mutex::default(), most, target, scrape }
     }
 
     /// A connection that was used before, if there is one; the last used first.

@@ -12,7 +12,7 @@ use crate::torrent::value;
 /// How long a tracker may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The most bytes of an HTTP answer that are read.
-const MOST: u64 = 4 << 20;
+const MOST: usize = 4 << 20;
 
 /// An announce.
 #[derive(Clone, Copy, Debug)]
@@ -236,12 +236,18 @@ pub async fn get(url: &str, from: IpAddr, more: &str) -> Option<Answer> {
     let target = &rest[rest.find('/')?..];
     let host = &rest[..rest.find('/')?];
     let text = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{more}Connection: close\r\n\r\n");
-    say(server_of(rest)?, from, text.as_bytes()).await
+    talk(server_of(rest)?, from, text.as_bytes(), true).await
 }
 
 /// Sends raw bytes, and reads what comes until the other side hangs up.
 pub async fn say(server: SocketAddr, from: IpAddr, bytes: &[u8]) -> Option<Answer> {
-    let talk = async {
+    talk(server, from, bytes, false).await
+}
+
+/// The same; with `once` until one answer is whole: some trackers keep the connection whatever they are asked.
+async fn talk(server: SocketAddr, from: IpAddr, bytes: &[u8], once: bool) -> Option<Answer> {
+    let mut raw = Vec::new();
+    let talking = async {
         let socket =
             if server.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.ok()?;
         let from = if from.is_ipv4() == server.is_ipv4() { from } else { loopback(server) };
@@ -249,17 +255,35 @@ pub async fn say(server: SocketAddr, from: IpAddr, bytes: &[u8]) -> Option<Answe
         let mut stream = socket.connect(server).await.ok()?;
         // The other side may answer, and hang up, before it has read everything.
         let _ = stream.write_all(bytes).await;
-        let mut raw = Vec::new();
-        let _ = stream.take(MOST).read_to_end(&mut raw).await;
-        Some(raw)
+        while let Ok(1..) = stream.read_buf(&mut raw).await {
+            if raw.len() > MOST || once && is_whole(&raw) {
+                break;
+            }
+        }
+        Some(())
     };
-    let raw = timeout(PATIENCE, talk).await.ok()??;
-    let end = raw.windows(4).position(|four| four == b"\r\n\r\n")?;
+    timeout(PATIENCE, talking).await.ok()??;
+    let end = end_of_head(&raw)?;
     let head = String::from_utf8_lossy(&raw[..end]).into_owned();
     let status = head.split(' ').nth(1)?.parse().ok()?;
     let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
     let body = if chunked { joined(&raw[end + 4..])? } else { raw[end + 4..].to_vec() };
     Some(Answer { status, head, body })
+}
+
+fn end_of_head(raw: &[u8]) -> Option<usize> {
+    raw.windows(4).position(|four| four == b"\r\n\r\n")
+}
+
+/// Whether all has come of an answer that says how long it is.
+fn is_whole(raw: &[u8]) -> bool {
+    end_of_head(raw).is_some_and(|end| {
+        let head = String::from_utf8_lossy(&raw[..end]).to_ascii_lowercase();
+        let length = head.split("\r\n").find_map(|line| line.strip_prefix("content-length:"));
+        length
+            .and_then(|length| length.trim().parse::<usize>().ok())
+            .is_some_and(|length| raw.len() >= end + 4 + length)
+    })
 }
 
 /// A chunked body in one piece.

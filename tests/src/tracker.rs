@@ -31,6 +31,8 @@ pub enum TrackerKind {
     NpmProxied,
     /// `aquatic_http`, which takes a peer's address from `X-Forwarded-For`, and from there alone.
     AquaticProxied,
+    /// `aquatic_http`, which takes the address that it sees.
+    AquaticHttp,
 }
 
 impl TrackerKind {
@@ -38,7 +40,11 @@ impl TrackerKind {
     #[must_use]
     pub fn url(self, port: u16) -> String {
         match self {
-            Self::OpenHttp | Self::NpmHttp | Self::NpmProxied | Self::AquaticProxied => {
+            Self::OpenHttp
+            | Self::NpmHttp
+            | Self::NpmProxied
+            | Self::AquaticProxied
+            | Self::AquaticHttp => {
                 format!("http://127.0.0.1:{port}/announce")
             }
             Self::OpenUdp | Self::NpmUdp | Self::AquaticUdp => {
@@ -76,6 +82,7 @@ impl Tracker {
             TrackerKind::NpmHttp | TrackerKind::NpmUdp => npm(scene, port, false),
             TrackerKind::NpmProxied => npm(scene, port, true),
             TrackerKind::AquaticUdp => aquatic(scene, "aquatic_udp", port, ""),
+            TrackerKind::AquaticHttp => aquatic(scene, "aquatic_http", port, "keep_alive = false\n"),
             TrackerKind::AquaticProxied => {
                 aquatic(scene, "aquatic_http", port, "runs_behind_reverse_proxy = true\n")
             }
@@ -115,7 +122,9 @@ impl Tracker {
     /// Asks it for the size of a swarm; `None` when it does not answer.
     pub async fn swarm(&self, hash: &[u8; 20]) -> Option<Swarm> {
         match self.kind {
-            TrackerKind::AquaticProxied => scrape_http(&self.url(), hash).await,
+            TrackerKind::AquaticProxied | TrackerKind::AquaticHttp => {
+                scrape_http(&self.url(), hash).await
+            }
             _ => scrape(self.port, hash).await,
         }
     }

@@ -3,6 +3,7 @@
 mod choices;
 pub mod client;
 mod demo;
+pub mod message;
 pub mod names;
 pub mod overlays;
 mod serve;
@@ -63,6 +64,8 @@ enum Command {
     Overlays(overlays::OverlaysArgs),
     /// Lists and exports usage records.
     Usage(usage::UsageArgs),
+    /// Shows what a captured tracker message says; needs no daemon.
+    Message(message::MessageArgs),
     /// Shows a file crossing between two overlays on this machine; needs nothing else.
     Demo(demo::DemoArgs),
 }
@@ -93,7 +96,10 @@ async fn run(cli: Cli) -> ExitCode {
                 Err(problem) => return refuse(&problem),
             }
         }
-        Command::Serve | Command::CheckConfig { .. } | Command::Demo(_) => String::new(),
+        Command::Serve
+        | Command::CheckConfig { .. }
+        | Command::Message(_)
+        | Command::Demo(_) => String::new(),
     };
     match command {
         Command::Serve => serve(config.as_deref()).await,
@@ -102,6 +108,7 @@ async fn run(cli: Cli) -> ExitCode {
         Command::Names(args) => asked(names::run(args, &endpoint, json).await),
         Command::Overlays(args) => asked(overlays::run(args, &endpoint, json).await),
         Command::Usage(args) => asked(usage::run(args, &endpoint, json).await),
+        Command::Message(args) => asked(message::run(args, json)),
         Command::Demo(args) => told(demo::run(args, json).await),
     }
 }

@@ -82,7 +82,9 @@ impl Tracker {
             TrackerKind::NpmHttp | TrackerKind::NpmUdp => npm(scene, port, false),
             TrackerKind::NpmProxied => npm(scene, port, true),
             TrackerKind::AquaticUdp => aquatic(scene, "aquatic_udp", port, ""),
-            TrackerKind::AquaticHttp => aquatic(scene, "aquatic_http", port, "keep_alive = false\n"),
+            TrackerKind::AquaticHttp => {
+                aquatic(scene, "aquatic_http", port, "keep_alive = false\n")
+            }
             TrackerKind::AquaticProxied => {
                 aquatic(scene, "aquatic_http", port, "runs_behind_reverse_proxy = true\n")
             }

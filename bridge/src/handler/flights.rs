@@ -38,6 +38,23 @@ where
     where
         F: Future<Output = V> + Send + 'static,
     {
+        self.join_on(&self.runtime, key, ask)
+    }
+
+    /// The same, asked on the runtime of the caller, if it is on one: a short question then does not change threads,
+    /// which costs more than all else that is done for it.
+    pub(super) fn join_here<F>(&self, key: K, ask: impl FnOnce() -> F) -> Option<Flight<V>>
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        let here = Handle::try_current().unwrap_or_else(|_| self.runtime.clone());
+        self.join_on(&here, key, ask)
+    }
+
+    fn join_on<F>(&self, runtime: &Handle, key: K, ask: impl FnOnce() -> F) -> Option<Flight<V>>
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
         let mut under_way = lock(&self.under_way);
         if let Some(flight) = under_way.get(&key) {
             return Some(flight.clone());
@@ -47,7 +64,7 @@ where
         }
         let (question, all, landed) = (ask(), self.under_way.clone(), key.clone());
         // A task of its own, and a guard: the question leaves the table whatever becomes of it and of those who wait.
-        let task = self.runtime.spawn(async move {
+        let task = runtime.spawn(async move {
             let _guard = Landing { all, key: landed };
             question.await
         });

@@ -153,7 +153,7 @@ impl Gate {
         let name = name.ok_or_else(|| Fault::new(ErrorCode::BadRequest, "no name"))?;
         let key = (name, announce.peer.endpoint, announce.event, announce.left);
         let gate = self.clone();
-        let flight = self.passed.join(key, || async move {
+        let flight = self.passed.join_here(key, || async move {
             match gate.ask(Request::Announce(announce), PATIENCE).await? {
                 Reply::Peers(list) => Ok(list),
                 Reply::Swarms(_) => Ok(PeerList::default()),
@@ -185,7 +185,7 @@ impl Gate {
             return Ok(found);
         }
         let (gate, asked) = (self.clone(), missing.clone());
-        let flight = self.queries.join(missing, || async move {
+        let flight = self.queries.join_here(missing, || async move {
             let query = SwarmQuery { names: asked.clone() };
             let reply = gate.ask(Request::SwarmQuery(query), PATIENCE).await?;
             let Reply::Swarms(stats) = reply else { return Ok(Vec::new()) };

@@ -42,8 +42,6 @@ pub(super) struct Site {
     pub(super) desk: Desk,
     /// Whether an asker's address is the last one in `X-Forwarded-For`.
     pub(super) trust_forwarded_for: bool,
-    /// Where answers are waited for that do not come at once.
-    pub(super) runtime: runtime::Handle,
     /// Room for connections, of all threads together.
     pub(super) room: Arc<Semaphore>,
     pub(super) capacity: usize,
@@ -64,7 +62,6 @@ impl Site {
         Self {
             desk,
             trust_forwarded_for,
-            runtime: runtime::Handle::current(),
             room: room.0,
             capacity: room.1,
             refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),

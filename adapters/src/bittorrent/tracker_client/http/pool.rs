@@ -13,6 +13,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpSocket,
+    runtime::{self, Handle},
     time::{Instant, timeout},
 };
 use tokio_rustls::{
@@ -52,6 +53,8 @@ pub(in super::super) struct Pool {
 /// A connection to one address from one other.
 pub(super) struct Connection {
     way: Way,
+    /// The runtime that wakes who waits for it: another one would be slower, and ends it with itself.
+    runtime: runtime::Id,
     stream: Box<dyn Stream>,
     /// Room for answers; empty between them.
     buffer: Vec<u8>,
@@ -77,10 +80,12 @@ impl Pool {
 
     /// A connection that was used before, if there is one; the last used first.
     pub(super) fn take(&self, way: Way) -> Option<Connection> {
+        let (here, now) = (Handle::current().id(), Instant::now());
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|connection| connection.idle_since.elapsed() < IDLE);
+        idle.retain(|connection| now.saturating_duration_since(connection.idle_since) < IDLE);
         loop {
-            let at = idle.iter().rposition(|connection| connection.way == way)?;
+            let fits = |other: &Connection| other.way == way && other.runtime == here;
+            let at = idle.iter().rposition(fits)?;
             let mut connection = idle.remove(at);
             if connection.is_quiet() {
                 return Some(connection);
@@ -105,8 +110,8 @@ impl Connection {
     pub(super) async fn open(way: Way, url: &Url) -> io::Result<Self> {
         let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no connection within 5 s");
         let stream = timeout(CONNECT_TIMEOUT, connect(way, url)).await.map_err(late)??;
-        let idle_since = Instant::now();
-        Ok(Self { way, stream, buffer: Vec::new(), idle_since, used: false })
+        let (runtime, idle_since) = (Handle::current().id(), Instant::now());
+        Ok(Self { way, runtime, stream, buffer: Vec::new(), idle_since, used: false })
     }
 
     pub(super) async fn ask(&mut self, request: &[u8]) -> Result<Reply, ExchangeError> {

@@ -89,9 +89,10 @@ pub(super) fn start(
 ) -> io::Result<()> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new().name(format!("tracker-http-{number}")).spawn(move || {
-        let _running = running;
         runtime.block_on(serve(Arc::new(site), listeners));
-        // Connections that are idle, or in the middle of a question, end with the runtime.
+        // Connections that are idle, or in the middle of a question, end with the runtime; so do the sockets.
+        drop(runtime);
+        drop(running);
     })?;
     Ok(())
 }

@@ -27,7 +27,12 @@ use tokio_util::{
 use tracing::{debug, error, warn};
 
 use self::packet::{Later, Taken, take};
-use super::{ANSWER_TIMEOUT, connection_id::ConnectionIds, desk::Desk, tally::Outcome};
+use super::{
+    ANSWER_TIMEOUT,
+    connection_id::{ConnectionIds, Epoch},
+    desk::Desk,
+    tally::Outcome,
+};
 
 /// Packets that are taken, and sent, in one call.
 const BATCH: usize = 32;
@@ -63,11 +68,9 @@ impl Worker {
         self.socket.set_write_timeout(Some(SEND_TIMEOUT))?;
         let socket = Arc::new(self.socket.try_clone()?);
         thread::Builder::new().name(format!("tracker-udp-{number}")).spawn(move || {
-            let _running = running;
-            // A fault of the handler costs a batch of packets, not the socket.
-            while catch_unwind(AssertUnwindSafe(|| self.serve(&socket))).is_err() {
-                error!(overlay = %self.desk.overlay, "a thread of the tracker has panicked");
-            }
+            self.serve(&socket);
+            drop((self, socket));
+            drop(running);
         })?;
         Ok(())
     }
@@ -110,7 +113,7 @@ impl Worker {
             for (packet, (length, from)) in packets.iter().zip(&arrived) {
                 self.desk.tally.came();
                 let packet = packet.get(..*length).unwrap_or(packet);
-                match take(&self.desk, &self.ids, epoch, packet, *from, &mut outbox.bytes) {
+                match self.take(epoch, packet, *from, &mut outbox.bytes) {
                     Taken::Written(outcome) => {
                         self.desk.tally.done(outcome);
                         outbox.close(*from);
@@ -124,6 +127,17 @@ impl Worker {
                 debug!(overlay = %self.desk.overlay, lost, "answers could not be sent");
             }
         }
+    }
+
+    /// Takes a packet. One at which the handler panics is lost; those beside it are not.
+    fn take(&self, epoch: Epoch, packet: &[u8], from: SocketAddr, out: &mut Vec<u8>) -> Taken {
+        let start = out.len();
+        let taking = || take(&self.desk, &self.ids, epoch, packet, from, out);
+        catch_unwind(AssertUnwindSafe(taking)).unwrap_or_else(|_| {
+            error!(overlay = %self.desk.overlay, "the tracker has panicked at a packet");
+            out.truncate(start);
+            Taken::Dropped
+        })
     }
 
     /// Waits for an answer on the runtime and sends it; there is room for [`MAX_LATER`] such.

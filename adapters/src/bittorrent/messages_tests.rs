@@ -84,9 +84,13 @@ fn packets_are_known_by_what_is_where() {
     let empty = decoded(&[0, 0, 0, 1, 9, 9, 9, 9]);
     assert_eq!(lost(&empty), ["action", "message", "transaction"]);
     assert_eq!(decoded(b"\0\0\0\x03abcdbusy").kind, "udp-error");
-    // An interval of one second stands where a request has its action.
-    let answer = [&[0, 0, 0, 1, 9, 9, 9, 9, 0, 0, 0, 1][..], &[0; 8], &[0; 6 * 14]].concat();
+    // An interval of one second stands where a request has its action; a connection id where an answer has it.
+    let answer = [&[0, 0, 0, 1, 9, 9, 9, 9, 0, 0, 0, 1][..], &[0; 8], &[9; 6 * 14]].concat();
     assert_eq!(decoded(&answer).kind, "udp-announce-answer");
+    let request = [&[0, 0, 0, 1, 9, 9, 9, 9, 0, 0, 0, 1][..], &[7; 44], &[0; 40], &[0, 7]].concat();
+    assert_eq!(decoded(&request).kind, "udp-announce-request");
+    let request = [&[0, 0, 0, 2, 9, 9, 9, 9, 0, 0, 0, 2][..], &[7; 24]].concat();
+    assert_eq!(decoded(&request).kind, "udp-scrape-request");
     let swarms = [&[0, 0, 0, 2, 9, 9, 9, 9][..], &[0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3]].concat();
     assert!(decoded(&swarms).unified.is_err());
     let asked = Hint { names: vec![Name::btih([7; 20])], ..Hint::default() };

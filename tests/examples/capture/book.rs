@@ -65,6 +65,10 @@ impl Book {
                 Some(_) => &asked,
                 None => "unread",
             };
+            // Nonsense that was answered as if it were none tells nothing.
+            if answered.is_empty() {
+                continue;
+            }
             // Questions by hand are there for their answers.
             let by_hand = asked.is_empty() || exchange.asked.windows(8).any(|at| at == b"-XX0001-");
             let asker = if by_hand { "a question by hand" } else { who };

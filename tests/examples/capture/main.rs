@@ -81,7 +81,7 @@ async fn main() {
         (TrackerKind::OpenUdp, Who::WebTorrent, V4),
         (TrackerKind::NpmUdp, Who::Transmission, V4),
         (TrackerKind::NpmUdp, Who::WebTorrent, V4),
-        (TrackerKind::AquaticUdp, Who::Aria2, V4),
+        (TrackerKind::NpmUdp, Who::Aria2, V4),
         (TrackerKind::AquaticUdp, Who::WebTorrent, V4),
         (TrackerKind::NpmUdp, Who::LibTorrent, V6),
     ];

@@ -73,32 +73,30 @@ impl Kind {
         if bytes.starts_with(b"HTTP/") || bytes.first() == Some(&b'd') {
             return Some(raw_http::kind_of_answer(bytes));
         }
-        // A packet from a tracker begins with its action; one to a tracker with a connection id, which is a random number.
+        // A packet to a tracker has its action behind the connection id, one from a tracker begins with it. A connection
+        // id may begin as an action does: aquatic_udp's begin with the seconds since its start.
         let word = |at: usize| Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?));
         let length = bytes.len();
-        let answer = match word(0) {
+        let swarms = word(0) == Some(2) && length >= 8 && (length - 8).is_multiple_of(12);
+        match word(8) {
+            Some(0) if length == 16 && bytes.starts_with(&MAGIC.to_be_bytes()) => {
+                return Some(Self::UdpConnectRequest);
+            }
+            // In an answer, an address of 0.0.0.x would stand where the event is.
+            Some(1) if length >= 98 && word(80).is_some_and(|event| event <= 3) => {
+                return Some(Self::UdpAnnounceRequest);
+            }
+            Some(2) if length >= 36 && (length - 16).is_multiple_of(20) && !swarms => {
+                return Some(Self::UdpScrapeRequest);
+            }
+            _ => {}
+        }
+        match word(0) {
             Some(0) if length == 16 => Some(Self::UdpConnectAnswer),
             Some(1) if length == 8 => Some(Self::UdpEmptyAnswer),
             Some(1) if length >= 20 => Some(Self::UdpAnnounceAnswer),
-            Some(2) if length >= 8 && (length - 8).is_multiple_of(12) => {
-                Some(Self::UdpScrapeAnswer)
-            }
+            Some(2) if swarms => Some(Self::UdpScrapeAnswer),
             Some(3) if length >= 8 => Some(Self::UdpError),
-            _ => None,
-        };
-        if answer.is_some() {
-            return answer;
-        }
-        match word(8) {
-            Some(0) if length == 16 && bytes.starts_with(&MAGIC.to_be_bytes()) => {
-                Some(Self::UdpConnectRequest)
-            }
-            Some(1) if length >= 98 && word(80).is_some_and(|event| event <= 3) => {
-                Some(Self::UdpAnnounceRequest)
-            }
-            Some(2) if length >= 36 && (length - 16).is_multiple_of(20) => {
-                Some(Self::UdpScrapeRequest)
-            }
             _ => raw_http::kind_of_request(bytes),
         }
     }

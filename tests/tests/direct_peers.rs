@@ -11,8 +11,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use p2pbridge_tests::{
-    Ask, Bridge, Client, Config, Limits, Make, OverlayConfig, Peer, Scene, Side, Torrent, Tracker,
-    TrackerKind, What, check_flow, eventually, fill, free_port, sha256_file, sum, usage,
+    Ask, Bridge, Client, Config, Counting, Limits, Make, OverlayConfig, Peer, Scene, Side, Torrent,
+    Tracker, TrackerKind, What, check_flow, eventually, fill, free_port, sha256_file, sum, usage,
 };
 
 const SIZE: u64 = 4 * 1024 * 1024 + 77;
@@ -206,4 +206,42 @@ async fn two_torrents_go_through_the_relay() {
     assert!(!finished_from(&mut leecher, here(seeder.port())).await);
     assert_eq!(sha256_file(&dir.join("b.bin")), sha256_file(&source));
     check_flow(&bridge, a.flow(), ("b", &b), SIZE, "demo-1").await;
+}
+
+/// Two bridges, each with a front, and each one more peer of the other's: a question goes to the other, and not back.
+#[tokio::test]
+async fn two_bridges_do_not_ask_in_circles() {
+    const SELDOM: &str = "interval = 600\nmin_interval = 60\n";
+    let (scenes, source) = ([Scene::new(), Scene::new()], Scene::new());
+    content(&source);
+    let fronts = [0, 1].map(|_| OverlayConfig::front("f").with_terms(SELDOM));
+    let before = fronts.each_ref().map(|front| Counting::before(front.tracker.expect("one").port));
+    let urls = fronts.each_ref().map(OverlayConfig::http);
+    let film = torrent(&source, Make::V1(18), "film.bin", &urls[0], "film.torrent").await;
+    let mut bridges = Vec::new();
+    for (number, front) in fronts.into_iter().enumerate() {
+        let other = format!("http://127.0.0.1:{}/announce", before[1 - number].port);
+        let mut config = Config::of(&scenes[number], OverlayConfig::new("a", &[other]), front);
+        config.routes = vec![("a".into(), "f".into(), "demo".into())];
+        config.routes.push(("f".into(), "a".into(), "demo".into()));
+        config.direct = true;
+        let bridge = Bridge::start(&scenes[number], &config).await;
+        bridge.bind_same(("a", &film.path), ("f", &film.path)).await;
+        bridges.push(bridge);
+    }
+    let asks = [Ask::new(film.v1, 4001), Ask::new(film.v1, 4002).from([127, 0, 0, 2])];
+    for (ask, url) in asks.iter().zip(&urls) {
+        ask.at(url).await.expect("an answer");
+    }
+    // A third, at the first bridge, is told of the second's peer.
+    eventually("the other bridge's peer named", 60, async || {
+        let told = Ask::new(film.v1, 4003).from([127, 0, 0, 3]).at(&urls[0]).await?;
+        told.peers.contains(&([127, 0, 0, 2], 4002).into()).then_some(())
+    })
+    .await;
+    let counted = before.each_ref().map(Counting::seen);
+    assert!(counted.iter().all(|seen| *seen <= 20), "{counted:?} questions between two bridges");
+    for mut bridge in bridges {
+        assert!(bridge.terminate(15).await.success());
+    }
 }

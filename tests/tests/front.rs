@@ -195,6 +195,48 @@ async fn it_answers_from_its_own_state() {
     assert_eq!(Ask::new([8; 20], 4001).at(&udp).await.expect("an answer").peers, []);
 }
 
+/// With `names = "bound"` it is a tracker of what is bound here, and of nothing else.
+#[tokio::test]
+async fn names_that_are_not_bound_are_refused() {
+    let scene = Scene::new();
+    let source = scene.dir("source").join("film.bin");
+    fill(&source, mib(1), 204);
+    let front = OverlayConfig::front("b").with_terms("names = \"bound\"\n");
+    let (http, udp) = (front.http(), front.udp());
+    let b = wanted(&scene, &source, &http).await;
+    let mut config = Config::of(&scene, OverlayConfig::front("a"), front);
+    config.routes.clear();
+    let bridge = Bridge::start(&scene, &config).await;
+    let refused =
+        async |url: &str| Ask::new(b.v1, 4001).at(url).await.expect("an answer").failure.is_some();
+    assert!(refused(&http).await && refused(&udp).await);
+    bridge.must(["names", "bind", &format!("b={}", b.path.display())]).await;
+    eventually("the name served", 10, async || (!refused(&http).await).then_some(())).await;
+    assert!(!refused(&udp).await);
+    assert!(Ask::new([1; 20], 4001).at(&http).await.expect("an answer").failure.is_some());
+}
+
+/// A forwarded address counts where the operator says so, and only there.
+#[tokio::test]
+async fn forwarded_addresses() {
+    for (trusted, terms) in [(false, "min_interval = 1\n"), (true, "trust_forwarded_for = true\n")]
+    {
+        let scene = Scene::new();
+        let front = OverlayConfig::front("b").with_terms(terms);
+        let http = front.http();
+        let mut config = Config::of(&scene, OverlayConfig::front("a"), front);
+        config.routes.clear();
+        let _bridge = Bridge::start(&scene, &config).await;
+        let far = Ask::new([6; 20], 4001).from([127, 0, 0, 44]);
+        let told = far.forwarded(&http).await.expect("an answer");
+        assert_eq!(told.failure, None);
+        let from = if trusted { far.from } else { V4 };
+        let other = Ask::new([6; 20], 4002).from([127, 0, 0, 45]);
+        let told = other.forwarded(&http).await.expect("an answer");
+        assert_eq!(told.peers, [(from, 4001).into()], "trusted: {trusted}");
+    }
+}
+
 /// The torrent's own tracker is there and knows nobody who has it: the front is its second tier.
 #[tokio::test]
 async fn one_more_tier() {

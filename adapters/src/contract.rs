@@ -143,6 +143,8 @@ pub struct Adapter {
     pub terms: TrackerTerms,
     /// Where the overlay's peers reach the seeder: what they are told by the bridge as their tracker.
     pub reachable: Vec<SocketAddr>,
+    /// Where the seeder may be seen: at every address of this host, when it listens at all of them.
+    pub own: Vec<SocketAddr>,
     /// The face that answers the overlay's peers as a tracker.
     pub tracker_server: Option<Arc<dyn TrackerServer>>,
     /// The face that asks the overlay's trackers.
@@ -270,6 +272,8 @@ pub struct Asked<'a> {
     /// How many more times it may be passed on; at 0, only what is known here is told. A bridge that asks gets 0, so
     /// that no question goes in circles.
     pub hop_limit: u32,
+    /// The answer has room for addresses of the asker's family only.
+    pub one_family: bool,
 }
 
 /// What becomes of a request.

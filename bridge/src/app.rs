@@ -144,7 +144,8 @@ impl App {
             mode: overlay.adapter.mode,
             terms: overlay.adapter.terms,
             client: overlay.adapter.tracker_client.clone(),
-            seeder: overlay.adapter.reachable.clone(),
+            reachable: overlay.adapter.reachable.clone(),
+            own: overlay.adapter.own.clone(),
         });
         let chooser = Arc::new(Chooser::new(
             config.selection,

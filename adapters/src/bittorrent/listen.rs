@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -52,6 +52,25 @@ pub(super) fn udp_group(address: SocketAddr, count: usize) -> io::Result<Vec<std
         Ok(socket)
     })?;
     Ok(sockets.into_iter().map(Into::into).collect())
+}
+
+/// Every address at which what listens so may be seen: at all addresses of this host, when it listens at all of them, and
+/// at those by which it is known outside.
+pub(super) fn seen_at(listening: &[SocketAddr], public: &[IpAddr]) -> Vec<SocketAddr> {
+    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let here: Vec<IpAddr> = interfaces
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+        })
+        .chain(public.iter().copied())
+        .collect();
+    let each = listening.iter().flat_map(|at| {
+        let stands = |ip: &&IpAddr| at.ip().is_unspecified() && ip.is_ipv4() == at.is_ipv4();
+        here.iter().filter(stands).map(|ip| SocketAddr::new(*ip, at.port())).chain([*at])
+    });
+    each.collect()
 }
 
 /// Whether an address cannot be listened at because this machine has no IPv6: then `[::]` may be left out.

@@ -85,6 +85,7 @@ fn open(overlay: &OverlayId, config: &BtConfig, host: &Host) -> Result<Adapter, 
         (!config.trackers.is_empty()).then(|| BtTrackerClient::new(&client, &identity, &announced));
     Ok(Adapter {
         mode: config.mode,
+        own: listen::seen_at(&seeder.endpoints(), &config.public),
         reachable,
         terms: config.tracker.as_ref().map(|tracker| tracker.terms).unwrap_or_default(),
         tracker_server: server.map(|server| server as Arc<dyn TrackerServer>),

@@ -120,8 +120,9 @@ impl BtTrackerServer {
         }))
     }
 
-    fn desk(&self, handler: &Arc<dyn Handler>, tally: &Arc<Tally>) -> Desk {
-        Desk { overlay: self.overlay.clone(), handler: handler.clone(), tally: tally.clone() }
+    fn desk(&self, handler: &Arc<dyn Handler>, tally: &Arc<Tally>, one_family: bool) -> Desk {
+        let (overlay, handler) = (self.overlay.clone(), handler.clone());
+        Desk { overlay, handler, tally: tally.clone(), one_family }
     }
 }
 
@@ -144,7 +145,7 @@ impl TrackerServer for BtTrackerServer {
         let room = Arc::new(Semaphore::new(capacity));
         for (number, (listeners, tally)) in sockets.http.into_iter().zip(&mut tallies).enumerate() {
             let site = Site::new(
-                self.desk(&handler, tally),
+                self.desk(&handler, tally, false),
                 self.trust_forwarded_for,
                 (room.clone(), capacity),
                 stop.child_token(),
@@ -157,7 +158,7 @@ impl TrackerServer for BtTrackerServer {
         for (number, (socket, tally)) in sockets.udp.into_iter().zip(&mut tallies).enumerate() {
             let worker = udp::Worker {
                 socket,
-                desk: self.desk(&handler, tally),
+                desk: self.desk(&handler, tally, true),
                 ids: self.ids,
                 runtime: runtime::Handle::current(),
                 room: room.clone(),

@@ -42,12 +42,17 @@ const LONGEST_STALE: Duration = Duration::from_secs(2 * 3600);
 /// Peers that are asked for.
 const WANT: u32 = 80;
 
+/// Peers whose last passed announce is remembered.
+const PEERS_PASSED: usize = 100_000;
+
 /// What trackers said of a name.
 #[derive(Debug, Clone)]
 pub(super) struct Known {
     /// The peers, and the intervals; as old as `at`.
     pub(super) list: PeerList,
     pub(super) at: Instant,
+    /// Since when peers are gathered in the list: those that were named first may be gone.
+    since: Instant,
     /// When it may be asked for again.
     next: Instant,
     /// Whether the last question got no answer.
@@ -60,29 +65,45 @@ impl Known {
         self.next <= now
     }
 
-    /// Whether a peer that announced so long ago comes sooner than the tracker wishes.
-    pub(super) fn is_soon(&self, last: Option<Duration>, now: Instant) -> bool {
+    /// Whether a peer whose announce was passed on so long ago comes sooner than the tracker wishes.
+    fn is_soon(&self, passed: Duration, now: Instant) -> bool {
         let min = self.list.min_interval.unwrap_or(self.list.interval / 2);
-        let fresh = now.saturating_duration_since(self.at) < self.list.interval;
-        !self.failed && fresh && last.is_some_and(|last| last < min)
+        !self.failed && self.age(now) < self.list.interval && passed < min
     }
 
-    /// The peers, marked as old when nobody answers.
+    /// The peers, marked as old when nobody answers; none when they are too old to be of use.
     pub(super) fn peers(&self, now: Instant) -> Option<PeerList> {
-        let age = now.saturating_duration_since(self.at);
-        let usable = !self.failed || age < LONGEST_STALE;
+        let age = self.age(now);
+        let usable = age < LONGEST_STALE + self.list.interval;
         usable.then(|| PeerList { stale: self.failed.then_some(age), ..self.list.clone() })
+    }
+
+    fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.at)
     }
 }
 
 /// What makes two passed announces the same question: one that a client repeats because it waits too long.
 type Passed = (Name, SocketAddr, PeerEvent, Option<u64>);
 
+/// Whose question it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    /// The bridge, for itself.
+    Bridge,
+    /// A peer, whose announce is passed on.
+    Peer,
+}
+
 pub(super) struct Gate {
     overlay: OverlayId,
     client: Arc<dyn TrackerClient>,
     lists: Cache<Name, Arc<Known>>,
     stats: Cache<Name, (Instant, Option<SwarmStat>)>,
+    /// When a peer's announce was last passed on, and answered.
+    passed_at: Cache<(Name, SocketAddr), Instant>,
+    /// Names in which the bridge itself is announced, and when it may announce itself again.
+    own: Cache<Name, Instant>,
     refreshes: Flights<Name, ()>,
     passed: Flights<Passed, Result<PeerList, Fault>>,
     queries: Flights<Vec<Name>, Result<Vec<SwarmStat>, Fault>>,
@@ -95,18 +116,49 @@ impl Gate {
             client,
             lists: Cache::new(NAMES),
             stats: Cache::new(STATS),
+            passed_at: Cache::new(PEERS_PASSED),
+            own: Cache::new(NAMES),
             refreshes: Flights::new(REFRESHES, runtime.clone()),
             passed: Flights::new(PASSED_ON, runtime.clone()),
             queries: Flights::new(REFRESHES, runtime),
         }
     }
 
-    /// Asks the trackers, and keeps what they say.
+    /// Asks the trackers for the bridge itself, and keeps what they say.
     pub(super) async fn ask(&self, request: Request, patience: Duration) -> Result<Reply, Fault> {
-        let names = request.names().to_vec();
-        let keep = match &request {
-            Request::Announce(announce) => announce.event != PeerEvent::Stopped,
-            Request::Find(_) | Request::SwarmQuery(_) => true,
+        let main = request.names().first().map(Name::short);
+        let event = match &request {
+            Request::Announce(announce) => Some(announce.event),
+            Request::Find(_) | Request::SwarmQuery(_) => None,
+        };
+        let answer = self.call(request, patience, Asks::Bridge).await;
+        match (main, event) {
+            (Some(main), Some(PeerEvent::Stopped)) => {
+                self.own.remove(&main);
+            }
+            (Some(main), Some(_)) => {
+                let wait = match &answer {
+                    Ok(Reply::Peers(list)) => list.interval.max(AT_LEAST),
+                    _ => AFTER_FAULT,
+                };
+                self.own.insert(main, Instant::now() + wait);
+            }
+            _ => {}
+        }
+        answer
+    }
+
+    /// Whether it is time for the bridge to announce itself again.
+    pub(super) fn is_due(&self, name: &Name) -> bool {
+        self.own.get(&name.short()).is_none_or(|next| next <= Instant::now())
+    }
+
+    async fn call(&self, request: Request, patience: Duration, asks: Asks) -> Result<Reply, Fault> {
+        // Sizes say nothing of peers, and who leaves learns of none.
+        let names = match &request {
+            Request::Announce(announce) if announce.event == PeerEvent::Stopped => Vec::new(),
+            Request::SwarmQuery(_) => Vec::new(),
+            Request::Announce(_) | Request::Find(_) => request.names().to_vec(),
         };
         let start = Instant::now();
         // The client keeps the deadline itself; this one holds even if it does not.
@@ -121,9 +173,9 @@ impl Gate {
             Err(fault) => tracing::debug!(%overlay, %fault, "the tracker has not answered"),
         }
         match &answer {
-            Ok(Reply::Peers(list)) if keep => self.keep(&names, list),
+            Ok(Reply::Peers(list)) => self.keep(&names, list),
             Ok(_) => {}
-            Err(fault) => self.note_fault(&names, fault),
+            Err(fault) => self.note_fault(&names, fault, asks),
         }
         answer
     }
@@ -136,15 +188,42 @@ impl Gate {
     /// Asks for a name's peers again, when the trackers allow it; the flight lands when they have answered.
     pub(super) fn refresh(self: &Arc<Self>, names: &[Name]) -> Option<Flight<()>> {
         let main = *names.first()?;
-        if self.known(&main).is_some_and(|known| !known.is_due(Instant::now())) {
+        let announced = self.own.get(&main.short()).is_some();
+        if announced || self.known(&main).is_some_and(|known| !known.is_due(Instant::now())) {
             return None;
         }
         let (gate, names) = (self.clone(), names.to_vec());
         self.refreshes.join(main, || async move {
-            let find = Request::Find(Find { names, num_want: Some(WANT) });
+            let find = Request::Find(Find { names: names.clone(), num_want: Some(WANT) });
             // What came of it is in the lists.
-            let _ = gate.ask(find, PATIENCE).await;
+            if gate.call(find, PATIENCE, Asks::Bridge).await.is_ok() && gate.is_absent(&main) {
+                // Some trackers make a peer of whoever asks: nobody shall be led to a bridge that brings nothing.
+                let nobody = Peer::at(SocketAddr::from(([0, 0, 0, 0], 0)));
+                let leave = Announce {
+                    event: PeerEvent::Stopped,
+                    left: Some(1),
+                    num_want: Some(0),
+                    ..Announce::new(nobody, names)
+                };
+                // Nobody waits for that.
+                tokio::spawn(async move {
+                    gate.call(Request::Announce(leave), PATIENCE, Asks::Bridge).await
+                });
+            }
         })
+    }
+
+    fn is_absent(&self, name: &Name) -> bool {
+        self.own.get(&name.short()).is_none()
+    }
+
+    /// What is known already, when a peer announces sooner than the tracker wishes.
+    pub(super) fn early(&self, announce: &Announce, now: Instant) -> Option<Arc<Known>> {
+        let again = matches!(announce.event, PeerEvent::Regular | PeerEvent::Started);
+        let name = announce.names.first().filter(|_| again)?.short();
+        let passed = self.passed_at.get(&(name, announce.peer.endpoint))?;
+        let passed = now.saturating_duration_since(passed);
+        self.known(&name).filter(|known| known.is_soon(passed, now))
     }
 
     /// Passes a peer's announce on. An announce that the peer repeats while it waits is sent once.
@@ -154,7 +233,14 @@ impl Gate {
         let key = (name, announce.peer.endpoint, announce.event, announce.left);
         let gate = self.clone();
         let flight = self.passed.join_here(key, || async move {
-            match gate.ask(Request::Announce(announce), PATIENCE).await? {
+            let (peer, event) = ((name.short(), announce.peer.endpoint), announce.event);
+            let reply = gate.call(Request::Announce(announce), PATIENCE, Asks::Peer).await?;
+            if event == PeerEvent::Stopped {
+                gate.passed_at.remove(&peer);
+            } else {
+                gate.passed_at.insert(peer, Instant::now());
+            }
+            match reply {
                 Reply::Peers(list) => Ok(list),
                 Reply::Swarms(_) => Ok(PeerList::default()),
             }
@@ -187,7 +273,8 @@ impl Gate {
         let (gate, asked) = (self.clone(), missing.clone());
         let flight = self.queries.join_here(missing, || async move {
             let query = SwarmQuery { names: asked.clone() };
-            let reply = gate.ask(Request::SwarmQuery(query), PATIENCE).await?;
+            let query = Request::SwarmQuery(query);
+            let reply = gate.call(query, PATIENCE, Asks::Peer).await?;
             let Reply::Swarms(stats) = reply else { return Ok(Vec::new()) };
             let now = Instant::now();
             for name in asked {
@@ -206,36 +293,63 @@ impl Gate {
         let now = Instant::now();
         let wait = list.min_interval.unwrap_or_default().max(list.interval);
         for name in names {
-            let before = self.known(name);
-            let mut peers = list.peers.clone();
-            if let Some(before) = before.filter(|before| now.duration_since(before.at) < wait) {
-                if !before.failed && now.duration_since(before.at) < OFTEN {
+            let (mut peers, mut since) = (list.peers.clone(), now);
+            if let Some(before) = self.known(name) {
+                if !before.failed && before.age(now) < OFTEN {
                     continue;
                 }
-                // An answer to one who asked for few names few: who was named before is not gone.
-                let new = |old: &&Peer| !list.peers.iter().any(|p| p.endpoint == old.endpoint);
-                peers.extend(before.list.peers.iter().filter(new).copied());
+                // An answer to one who asked for few names few: who was named before is not gone, for a while.
+                if now.saturating_duration_since(before.since) < wait {
+                    since = before.since;
+                    let new = |old: &&Peer| !list.peers.iter().any(|p| p.endpoint == old.endpoint);
+                    peers.extend(before.list.peers.iter().filter(new).copied());
+                }
             }
             peers.truncate(PEERS);
-            let list = PeerList { peers, ..list.clone() };
-            let known = Known { list, at: now, next: now + wait, failed: false };
+            // Token and warning are for who asked.
+            let (token, warning) = (Vec::new(), String::new());
+            let list = PeerList { peers, token, warning, ..list.clone() };
+            let known = Known { list, at: now, since, next: now + wait, failed: false };
             self.lists.insert(name.short(), Arc::new(known));
         }
     }
 
-    fn note_fault(&self, names: &[Name], fault: &Fault) {
+    fn note_fault(&self, names: &[Name], fault: &Fault, asks: Asks) {
         let now = Instant::now();
-        // A refusal is an answer, and so is that too much was asked.
-        let failed = matches!(fault.code, ErrorCode::Unavailable | ErrorCode::BadAnswer);
         let next = now + fault.retry_after.unwrap_or(AFTER_FAULT).clamp(AT_LEAST, AFTER_FAULT);
         for name in names {
-            let known = match self.known(name) {
-                Some(known) => Known {
-                    failed: failed || known.failed,
-                    next: known.next.max(next),
-                    ..(*known).clone()
+            let known = match (self.known(name), fault.code) {
+                // Nothing is known that could be told in its place: only the bridge need not ask again at once.
+                (None, _) if asks == Asks::Peer => continue,
+                (None, _) => Known {
+                    list: PeerList::default(),
+                    at: now,
+                    since: now,
+                    next,
+                    failed: fault.is_retryable(),
                 },
-                None => Known { list: PeerList::default(), at: now, next, failed },
+                // Too much was asked: that says nothing of the swarm.
+                (Some(_), ErrorCode::Overloaded) if asks == Asks::Peer => continue,
+                (Some(known), ErrorCode::Overloaded) => {
+                    Known { next: known.next.max(next), ..(*known).clone() }
+                }
+                (Some(known), ErrorCode::Unavailable | ErrorCode::BadAnswer) => {
+                    if known.failed && known.next > now {
+                        continue;
+                    }
+                    Known { failed: true, next: known.next.max(next), ..(*known).clone() }
+                }
+                // It is not served any more. What one peer may not, others may.
+                (Some(_), _) if asks == Asks::Peer && fault.code != ErrorCode::UnknownName => {
+                    continue;
+                }
+                (Some(known), _) => Known {
+                    list: PeerList { interval: known.list.interval, ..PeerList::default() },
+                    at: now,
+                    since: now,
+                    next,
+                    failed: false,
+                },
             };
             self.lists.insert(name.short(), Arc::new(known));
         }

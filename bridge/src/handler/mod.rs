@@ -3,6 +3,7 @@
 
 mod flights;
 mod gate;
+mod inline;
 mod neighbours;
 mod overlay;
 mod peers;
@@ -36,7 +37,9 @@ pub struct OverlayParts {
     /// Asks its trackers.
     pub client: Option<Arc<dyn TrackerClient>>,
     /// Where its peers reach the bridge's seeder.
-    pub seeder: Vec<SocketAddr>,
+    pub reachable: Vec<SocketAddr>,
+    /// Where the bridge's seeder may be seen: these are never told as other peers.
+    pub own: Vec<SocketAddr>,
 }
 
 /// The one way in from peers that ask the bridge, and the one way out to the trackers of all overlays.
@@ -61,7 +64,8 @@ impl MessageHandler {
                 id: parts.id.clone(),
                 table: (parts.mode != Mode::Presence).then(|| SwarmTable::new(parts.terms)),
                 gate: parts.client.as_ref().map(gate),
-                seeder: parts.seeder.clone(),
+                reachable: parts.reachable.clone(),
+                own: parts.own.iter().copied().collect(),
             })
         };
         let books: Vec<_> = parts.iter().map(|parts| (parts.protocol, book(parts))).collect();
@@ -107,6 +111,18 @@ impl MessageHandler {
         self.overlays.get(to).is_some_and(|overlay| overlay.neighbours.has(from))
     }
 
+    /// Whether an address is one at which the bridge itself may be seen in an overlay.
+    #[must_use]
+    pub fn is_bridge(&self, overlay: &OverlayId, endpoint: SocketAddr) -> bool {
+        self.overlays.get(overlay).is_some_and(|overlay| overlay.own.is_bridge(endpoint))
+    }
+
+    /// Whether the bridge itself is a tracker of an overlay.
+    #[must_use]
+    pub fn is_tracker_of(&self, overlay: &OverlayId) -> bool {
+        self.overlays.get(overlay).is_some_and(|overlay| overlay.own.table.is_some())
+    }
+
     /// What is known of a swarm by its tracker's side; `None` before anything is.
     #[must_use]
     pub fn swarm_facts(&self, overlay: &OverlayId, names: &[Name]) -> Option<SwarmFacts> {
@@ -129,7 +145,7 @@ impl MessageHandler {
 impl Handler for MessageHandler {
     fn handle(&self, asked: Asked<'_>, request: Request) -> Answer {
         match self.overlay(asked.overlay) {
-            Ok(overlay) => overlay.answer(asked.hop_limit, request),
+            Ok(overlay) => overlay.answer(asked, request),
             Err(fault) => Answer::Now(Err(fault)),
         }
     }

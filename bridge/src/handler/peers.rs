@@ -1,13 +1,17 @@
 //! All that is known of an overlay's peers: by what they announced to the bridge, and by what its trackers said.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::HashSet, net::SocketAddr, sync::Arc};
 
-use p2pbridge_proto::{Name, OverlayId, Peer, PeerList};
+use p2pbridge_proto::{Announce, Name, OverlayId, Peer, PeerList};
 use tokio::time::Instant;
 
 use crate::status::choice::SwarmFacts;
 
-use super::{flights::Flight, gate::Gate, swarms::SwarmTable};
+use super::{
+    flights::Flight,
+    gate::Gate,
+    swarms::{SwarmTable, want},
+};
 
 /// The peers of an overlay. Every one of them announced itself, or was named by a tracker to which it did.
 pub(super) struct PeerBook {
@@ -17,7 +21,9 @@ pub(super) struct PeerBook {
     /// The way to its trackers, when it has any.
     pub(super) gate: Option<Arc<Gate>>,
     /// Where its peers reach the bridge.
-    pub(super) seeder: Vec<SocketAddr>,
+    pub(super) reachable: Vec<SocketAddr>,
+    /// Where the bridge may be seen.
+    pub(super) own: HashSet<SocketAddr>,
 }
 
 /// Who asks, and how much.
@@ -28,6 +34,30 @@ pub(super) struct Asker {
     pub(super) complete: bool,
     /// Peers in the answer at most.
     pub(super) most: usize,
+    /// The answer has room for addresses of the asker's family only.
+    pub(super) one_family: bool,
+}
+
+impl Asker {
+    pub(super) fn of(announce: &Announce, one_family: bool) -> Self {
+        Self {
+            endpoint: announce.peer.endpoint,
+            complete: announce.left == Some(0),
+            most: want(announce.num_want),
+            one_family,
+        }
+    }
+
+    /// Asks without being a peer.
+    pub(super) fn nobody(num_want: Option<u32>) -> Self {
+        let endpoint = SocketAddr::from(([0, 0, 0, 0], 0));
+        Self { endpoint, complete: false, most: want(num_want), one_family: false }
+    }
+
+    fn takes(&self, endpoint: SocketAddr) -> bool {
+        endpoint != self.endpoint
+            && !(self.one_family && endpoint.is_ipv4() != self.endpoint.is_ipv4())
+    }
 }
 
 impl PeerBook {
@@ -39,36 +69,43 @@ impl PeerBook {
         now: Instant,
         list: &mut PeerList,
     ) {
+        let mut counts = (None, None);
         if let Some(table) = &self.table {
-            let mut own = PeerList::default();
+            let mut announced = PeerList::default();
             let from = Some((asker.endpoint, asker.complete));
-            table.add_peers(names, asker.most, from, now, &mut own);
-            self.add(own, asker, list);
+            table.add_peers(names, asker.most, from, now, &mut announced);
+            self.add(announced.peers, asker, list);
+            counts = (announced.seeders, announced.leechers);
         }
         // All names of one content are asked for together, and are known together.
         if let (Some(gate), Some(main)) = (&self.gate, names.first())
             && let Some(known) = gate.known(main).and_then(|known| known.peers(now))
         {
-            self.add(known, asker, list);
+            if !known.peers.is_empty() {
+                list.stale = list.stale.max(known.stale);
+            }
+            self.add(known.peers, asker, list);
+            // Mostly the same peers.
+            counts = (counts.0.max(known.seeders), counts.1.max(known.leechers));
         }
+        list.seeders = sum(list.seeders, counts.0);
+        list.leechers = sum(list.leechers, counts.1);
     }
 
     /// Adds what is not in the list yet, and neither the asker nor the bridge.
-    pub(super) fn add(&self, more: PeerList, asker: &Asker, list: &mut PeerList) {
-        for peer in more.peers {
+    pub(super) fn add(&self, more: Vec<Peer>, asker: &Asker, list: &mut PeerList) {
+        for peer in more {
             if list.peers.len() >= asker.most {
                 break;
             }
             let known = |other: &Peer| other.endpoint == peer.endpoint;
-            if peer.endpoint != asker.endpoint
+            if asker.takes(peer.endpoint)
                 && !self.is_bridge(peer.endpoint)
                 && !list.peers.iter().any(known)
             {
                 list.peers.push(peer);
             }
         }
-        list.seeders = sum(list.seeders, more.seeders);
-        list.leechers = sum(list.leechers, more.leechers);
     }
 
     /// What is known of the swarm that goes by these names; `None` before anything is.
@@ -96,18 +133,13 @@ impl PeerBook {
         gate.refresh(names).filter(|_| unknown)
     }
 
-    /// Whether this is where the bridge itself listens in this overlay.
+    /// Whether this is where the bridge itself may be seen in this overlay.
     pub(super) fn is_bridge(&self, endpoint: SocketAddr) -> bool {
-        let is = |own: &SocketAddr| {
-            let ip = endpoint.ip();
-            own.port() == endpoint.port()
-                && (own.ip() == ip || ip.is_loopback() && own.ip().is_unspecified())
-        };
-        self.seeder.iter().any(is)
+        self.own.contains(&endpoint)
     }
 }
 
-fn sum(one: Option<u32>, other: Option<u32>) -> Option<u32> {
+pub(super) fn sum(one: Option<u32>, other: Option<u32>) -> Option<u32> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.saturating_add(other)),
         (one, other) => one.or(other),

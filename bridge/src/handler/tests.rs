@@ -88,7 +88,8 @@ fn part(overlay: &str, mode: Mode, tracker: Option<&Arc<Tracker>>) -> OverlayPar
         mode,
         terms: TrackerTerms::default(),
         client: tracker.map(|tracker| tracker.clone() as Arc<dyn TrackerClient>),
-        seeder: vec![([10, 0, 0, 1], SEEDER).into()],
+        reachable: vec![([10, 0, 0, 1], SEEDER).into()],
+        own: vec![([10, 0, 0, 1], SEEDER).into()],
     }
 }
 
@@ -144,7 +145,7 @@ async fn asked(
     request: Request,
 ) -> Result<Reply, Fault> {
     let overlay = id(overlay);
-    handler.handle(Asked { overlay: &overlay, hop_limit }, request).wait().await
+    handler.handle(Asked { overlay: &overlay, hop_limit, one_family: false }, request).wait().await
 }
 
 fn ports(list: &PeerList) -> Vec<u16> {
@@ -159,8 +160,10 @@ async fn a_front_answers_at_once_from_its_own_state_and_names_the_bridge() {
     let handler = house(parts, &names(&["f"]), vec![]);
     ask(&handler, "f", 1, announce(9, 1, PeerEvent::Started)).await;
     let overlay = id("f");
-    let at_once = handler
-        .handle(Asked { overlay: &overlay, hop_limit: 1 }, announce(9, 2, PeerEvent::Started));
+    let at_once = handler.handle(
+        Asked { overlay: &overlay, hop_limit: 1, one_family: false },
+        announce(9, 2, PeerEvent::Started),
+    );
     assert!(matches!(at_once, Answer::Now(Ok(Reply::Peers(list))) if ports(&list) == [1]));
     let own = Announce {
         event: PeerEvent::Started,
@@ -229,12 +232,18 @@ async fn neighbours_are_named_by_a_direct_route_only() {
     for port in 10..20 {
         let overlay = id("f");
         let answer = handler.handle(
-            Asked { overlay: &overlay, hop_limit: 1 },
+            Asked { overlay: &overlay, hop_limit: 1, one_family: false },
             announce(2, port, PeerEvent::Started),
         );
         assert!(matches!(answer, Answer::Now(Ok(_))));
     }
-    assert_eq!(tracker.asked(), 1);
+    // And the bridge, which brings nothing there, does not stay in that swarm.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let asked = tracker.asked.lock().unwrap();
+    assert!(matches!(
+        &asked[..],
+        [Request::Find(_), Request::Announce(Announce { event: PeerEvent::Stopped, .. })]
+    ));
 }
 
 #[tokio::test(start_paused = true)]
@@ -247,6 +256,15 @@ async fn a_crowd_asks_a_neighbours_tracker_once() {
     let lists = futures::future::join_all(crowd).await;
     assert!(lists.iter().all(|list| ports(list).contains(&5)));
     assert_eq!(tracker.asked(), 1);
+    // Its peers are told with their age when it is silent.
+    tracker.say(Err(Fault::new(ErrorCode::Unavailable, "down")));
+    tokio::time::advance(Duration::from_secs(700)).await;
+    ask(&handler, "f", 1, announce(1, 1, PeerEvent::Regular)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let list = ask(&handler, "f", 1, announce(1, 1, PeerEvent::Regular)).await;
+    assert!(ports(&list).contains(&5) && list.stale.is_some_and(|age| age.as_secs() > 700));
+    tokio::time::advance(Duration::from_secs(3 * 3600)).await;
+    assert!(!ports(&ask(&handler, "f", 1, announce(1, 1, PeerEvent::Regular)).await).contains(&5));
 }
 
 #[tokio::test(start_paused = true)]
@@ -287,6 +305,18 @@ async fn inline_passes_on_merges_and_lives_on_when_the_tracker_does_not() {
     tracker.say(Ok(said(&[6])));
     let list = ask(&handler, "i", 1, announce(1, 2, PeerEvent::Regular)).await;
     assert!(list.stale.is_none() && ports(&list).contains(&6), "{list:?}");
+
+    // Each peer is passed on again, however often it came while nobody answered.
+    let before = tracker.asked();
+    ask(&handler, "i", 1, announce(1, 1, PeerEvent::Completed)).await;
+    assert_eq!(tracker.asked(), before + 1);
+    for minutes in 1..=3 {
+        tokio::time::advance(Duration::from_secs(200)).await;
+        ask(&handler, "i", 1, announce(1, 3, PeerEvent::Regular)).await;
+        ask(&handler, "i", 1, announce(1, 1, PeerEvent::Regular)).await;
+        // Of the two one comes too early each second time.
+        assert!(tracker.asked() > before + minutes, "{minutes}");
+    }
 
     let refusal = Fault::new(ErrorCode::UnknownName, "not registered here");
     tracker.say(Err(refusal.clone()));

@@ -9,7 +9,7 @@ use std::{
 use p2pbridge_adapters::Seeder;
 use p2pbridge_nametable::Binding;
 use p2pbridge_proto::{
-    Announce, Fault, Name, OverlayId, Peer, PeerEvent, PeerList, Reply, Request,
+    Announce, Fault, Find, Name, OverlayId, Peer, PeerEvent, PeerList, Reply, Request,
 };
 use tokio::{
     sync::{Notify, watch},
@@ -156,7 +156,7 @@ impl Swarm {
                 let event =
                     if self.lock().announced { PeerEvent::Regular } else { PeerEvent::Started };
                 let answer = tokio::select! {
-                    answer = self.announce(&around, event, PATIENCE) => answer,
+                    answer = self.announce(&around, &role, event, PATIENCE) => answer,
                     () = stop.cancelled() => break,
                 };
                 failures = if answer.is_ok() { 0 } else { failures + 1 };
@@ -184,7 +184,8 @@ impl Swarm {
 
     async fn leave(&self, around: &Around) {
         self.lock().announced = false;
-        if let Err(fault) = self.announce(around, PeerEvent::Stopped, FAREWELL).await {
+        if let Err(fault) = self.announce(around, &self.role(), PeerEvent::Stopped, FAREWELL).await
+        {
             tracing::warn!(overlay = %self.overlay, name = %self.name(), %fault, "the tracker did not take the farewell");
         }
     }
@@ -192,9 +193,19 @@ impl Swarm {
     async fn announce(
         &self,
         around: &Around,
+        role: &Role,
         event: PeerEvent,
         patience: Duration,
     ) -> Result<PeerList, Fault> {
+        let only_takes = role.upstream.is_empty() && event != PeerEvent::Stopped;
+        if only_takes && around.handler.is_tracker_of(&self.overlay) {
+            // Where the bridge keeps the swarm itself it need not be in it to see who is.
+            let find = Find { names: self.names.clone(), num_want: Some(WANT) };
+            return match around.handler.ask(&self.overlay, Request::Find(find), patience).await? {
+                Reply::Peers(list) => Ok(list),
+                Reply::Swarms(_) => Ok(PeerList::default()),
+            };
+        }
         let held = (around.held)();
         let request = Request::Announce(Announce {
             event,
@@ -221,16 +232,9 @@ impl Swarm {
         failures: u32,
         start: Instant,
     ) -> (Instant, Instant) {
-        let own: Vec<SocketAddr> =
-            around.seeder.iter().flat_map(|seeder| seeder.endpoints()).collect();
         let wait = match answer {
             Ok(list) => {
-                let is_own = |peer: &SocketAddr| {
-                    own.iter().any(|own| {
-                        own.port() == peer.port()
-                            && (own.ip() == peer.ip() || peer.ip().is_loopback())
-                    })
-                };
+                let is_own = |peer: &SocketAddr| around.handler.is_bridge(&self.overlay, *peer);
                 let peers: Vec<SocketAddr> = list
                     .peers
                     .iter()
@@ -252,7 +256,7 @@ impl Swarm {
                 view.seeders = list.seeders;
                 view.leechers = list.leechers;
                 view.announced = true;
-                view.last_error.clear();
+                view.last_error = list.warning;
                 drop(view);
                 let least =
                     list.min_interval.unwrap_or(HURRY.min(regular)).clamp(SHORTEST, LONGEST);

@@ -209,7 +209,8 @@ fn handler(
         mode: Mode::Presence,
         terms: TrackerTerms::default(),
         client: Some(client.clone()),
-        seeder: Vec::new(),
+        reachable: Vec::new(),
+        own: Vec::new(),
     });
     Arc::new(MessageHandler::new(parts.collect(), names, &Routes::default(), chooser))
 }

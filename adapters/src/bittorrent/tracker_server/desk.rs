@@ -20,6 +20,8 @@ pub(super) struct Desk {
     pub(super) overlay: OverlayId,
     pub(super) handler: Arc<dyn Handler>,
     pub(super) tally: Arc<Tally>,
+    /// Answers have room for addresses of the asker's family only, as over UDP.
+    pub(super) one_family: bool,
 }
 
 impl Desk {
@@ -39,7 +41,10 @@ impl Desk {
     }
 
     fn ask(&self, hop_limit: u32, request: Request) -> Answer {
-        self.handler.handle(Asked { overlay: &self.overlay, hop_limit }, request)
+        self.handler.handle(
+            Asked { overlay: &self.overlay, hop_limit, one_family: self.one_family },
+            request,
+        )
     }
 }
 

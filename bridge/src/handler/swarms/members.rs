@@ -113,6 +113,11 @@ impl<P: Place> Members<P> {
         self.list.len()
     }
 
+    /// One of them.
+    pub(super) fn first(&self) -> Option<SocketAddr> {
+        self.list.first().map(|member| member.at.endpoint())
+    }
+
     /// (Seeders, leechers).
     pub(super) fn counts(&self) -> (u32, u32) {
         let all = u32::try_from(self.list.len()).unwrap_or(u32::MAX);

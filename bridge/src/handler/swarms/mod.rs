@@ -10,7 +10,6 @@ use std::{
     hash::{BuildHasher, RandomState},
     net::SocketAddr,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use p2pbridge_adapters::{Answer, Asked, Handler, TrackerTerms};
@@ -19,7 +18,7 @@ use p2pbridge_proto::{
 };
 use tokio::time::Instant;
 
-use self::shard::{Bounds, Shard};
+use self::shard::{Bounds, By, Shard};
 
 /// Peers that an answer names when the asker did not say how many it wants, and at most.
 const DEFAULT_WANT: usize = 50;
@@ -36,15 +35,6 @@ pub struct Size {
     pub swarms: usize,
     /// Peers, in all swarms.
     pub peers: usize,
-}
-
-/// What an announce found.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Noted {
-    /// The other peers.
-    pub list: PeerList,
-    /// How long ago the peer announced the last time, if it is known.
-    pub last: Option<Duration>,
 }
 
 /// Swarms in memory.
@@ -65,7 +55,9 @@ impl SwarmTable {
     /// An empty table.
     #[must_use]
     pub fn new(terms: TrackerTerms) -> Self {
-        let shards = (terms.swarms / SWARMS_A_SHARD).clamp(1, SHARDS);
+        // Each shard has its part of the bounds: it must have room for the largest swarm, some times over.
+        let largest = terms.peers_per_swarm.saturating_mul(4).max(1);
+        let shards = (terms.swarms / SWARMS_A_SHARD).min(terms.peers / largest).clamp(1, SHARDS);
         let bounds = Bounds {
             swarms: (terms.swarms / shards).max(1),
             peers: (terms.peers / shards).max(1),
@@ -92,23 +84,31 @@ impl SwarmTable {
     ///
     /// # Errors
     /// When the table is full of swarms that are in use.
-    pub fn announce(&self, announce: &Announce, now: Instant) -> Result<Noted, Fault> {
+    pub fn announce(
+        &self,
+        announce: &Announce,
+        one_family: bool,
+        now: Instant,
+    ) -> Result<PeerList, Fault> {
         let (second, want) = (self.second(now), want(announce.num_want));
-        let mut noted = Noted { list: self.list(), last: None };
+        let mut list = self.list();
         for name in &announce.names {
             let mut shard = self.shard(name);
             shard.sweep(second);
-            let last = shard.note(*name, announce, second).map_err(|shard::Full| self.full())?;
-            noted.last = noted.last.or(last.map(|at| self.age(at, now)));
+            shard.note(*name, announce, second).map_err(|shard::Full| self.full())?;
             if announce.event == PeerEvent::Stopped {
                 continue;
             }
-            let asker = Some((announce.peer.endpoint, announce.left == Some(0)));
-            let (seeders, leechers) = shard.list(name, want, asker, second, &mut noted.list.peers);
-            add(&mut noted.list.seeders, seeders);
-            add(&mut noted.list.leechers, leechers);
+            let asker = Some(By {
+                endpoint: announce.peer.endpoint,
+                complete: announce.left == Some(0),
+                one_family,
+            });
+            let (seeders, leechers) = shard.list(name, want, asker, second, &mut list.peers);
+            add(&mut list.seeders, seeders);
+            add(&mut list.leechers, leechers);
         }
-        Ok(noted)
+        Ok(list)
     }
 
     /// Adds the peers of names to a list, each once, until it has as many as are wanted at most. A seeder is given
@@ -121,6 +121,7 @@ impl SwarmTable {
         now: Instant,
         list: &mut PeerList,
     ) {
+        let asker = asker.map(|(endpoint, complete)| By { endpoint, complete, one_family: false });
         for name in names {
             let mut more = Vec::new();
             let second = self.second(now);
@@ -157,20 +158,10 @@ impl SwarmTable {
     }
 
     /// Says where the bridge itself serves a name: these addresses come first in every answer, until they are taken back
-    /// by an empty list.
-    ///
-    /// # Errors
-    /// When the table is full of swarms that are in use.
-    pub fn host(
-        &self,
-        name: Name,
-        endpoints: &[SocketAddr],
-        complete: bool,
-        now: Instant,
-    ) -> Result<(), Fault> {
+    /// by an empty list. There is always room for what the bridge serves.
+    pub fn host(&self, name: Name, endpoints: &[SocketAddr], complete: bool, now: Instant) {
         let second = self.second(now);
-        let result = self.shard(&name).host(name, endpoints, complete, second);
-        result.map_err(|shard::Full| self.full())
+        self.shard(&name).host(name, endpoints, complete, second);
     }
 
     /// Where the bridge itself serves names, for an asker that has everything or not.
@@ -218,11 +209,6 @@ impl SwarmTable {
         // 34 years; the highest bit is not there.
         u32::try_from(since).unwrap_or(u32::MAX).min(u32::MAX >> 1)
     }
-
-    fn age(&self, second: u32, now: Instant) -> Duration {
-        let at = Duration::from_secs(second.into());
-        now.saturating_duration_since(self.start).saturating_sub(at)
-    }
 }
 
 /// How many peers an answer names.
@@ -240,11 +226,11 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 
 /// A tracker on its own: nothing but its own state.
 impl Handler for SwarmTable {
-    fn handle(&self, _asked: Asked<'_>, request: Request) -> Answer {
+    fn handle(&self, asked: Asked<'_>, request: Request) -> Answer {
         let now = Instant::now();
         Answer::Now(match request {
             Request::Announce(announce) => {
-                self.announce(&announce, now).map(|noted| Reply::Peers(noted.list))
+                self.announce(&announce, asked.one_family, now).map(Reply::Peers)
             }
             Request::Find(find) => {
                 let mut list = self.list();

@@ -25,6 +25,16 @@ pub(super) struct Bounds {
     pub(super) silence: u32,
 }
 
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct By {
+    pub(super) endpoint: SocketAddr,
+    /// It has everything.
+    pub(super) complete: bool,
+    /// The answer has room for addresses of this family only.
+    pub(super) one_family: bool,
+}
+
 /// There is no room, and nothing that could make some.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Full;
@@ -45,7 +55,7 @@ struct Swarm {
     /// Where the bridge itself serves this name.
     hosts: Option<Box<Hosts>>,
     completed: u32,
-    /// More than one announce came: not a name that somebody made up once.
+    /// It was announced from more than one address: not a name that somebody made up.
     proven: bool,
 }
 
@@ -97,16 +107,17 @@ impl Shard {
         self.peers
     }
 
-    /// Takes down what a peer says of a name; gives the second of its announce before this one.
+    /// Takes down what a peer says of a name.
     pub(super) fn note(
         &mut self,
         name: Name,
         announce: &Announce,
         second: u32,
-    ) -> Result<Option<u32>, Full> {
+    ) -> Result<(), Full> {
         let endpoint = announce.peer.endpoint;
         if announce.event == PeerEvent::Stopped {
-            return Ok(self.remove(&name, endpoint));
+            self.remove(&name, endpoint);
+            return Ok(());
         }
         let told = Told::new(second, announce.left == Some(0));
         let known = self.swarms.get(&name).and_then(|swarm| swarm.get(endpoint, &self.hasher));
@@ -116,7 +127,7 @@ impl Shard {
         let pick = self.roll();
         let (bounds, hasher) = (self.bounds, &self.hasher);
         let swarm = self.swarms.entry(name).or_default();
-        swarm.proven |= swarm.peers() > 0;
+        swarm.proven = swarm.proven || (known.is_none() && swarm.has_other_address(endpoint));
         if announce.event == PeerEvent::Completed && known.is_some_and(|told| !told.complete()) {
             swarm.completed = swarm.completed.saturating_add(1);
         }
@@ -137,7 +148,7 @@ impl Shard {
             SocketAddr::V6(at) => swarm.v6.put(at.into(), told, hasher),
         };
         self.peers += usize::from(new);
-        Ok(known.map(Told::second))
+        Ok(())
     }
 
     /// Adds a name's peers to an answer, the bridge first; gives how many seeders and leechers there are.
@@ -145,15 +156,19 @@ impl Shard {
         &mut self,
         name: &Name,
         most: usize,
-        asker: Option<(SocketAddr, bool)>,
+        by: Option<By>,
         second: u32,
         out: &mut Vec<Peer>,
     ) -> (u32, u32) {
         let start = self.roll();
         let Some(swarm) = self.swarms.get(name) else { return (0, 0) };
-        let leechers_only = asker.is_some_and(|(_, complete)| complete);
-        let asker = asker.map(|(endpoint, _)| endpoint);
-        let others = swarm.hosts(leechers_only).iter().filter(|own| asker != Some(**own));
+        let leechers_only = by.is_some_and(|by| by.complete);
+        let asker = by.map(|by| by.endpoint);
+        // A packet of UDP has room for one family.
+        let only = by.filter(|by| by.one_family).map(|by| by.endpoint.is_ipv4());
+        let fits = |ipv4: bool| only.is_none_or(|only| only == ipv4);
+        let others = swarm.hosts(leechers_only).iter();
+        let others = others.filter(|own| asker != Some(**own) && fits(own.is_ipv4()));
         out.extend(others.take(most.saturating_sub(out.len())).copied().map(Peer::at));
         let since = second.saturating_sub(self.bounds.silence);
         let v4 = match asker {
@@ -166,13 +181,17 @@ impl Shard {
         };
         let v4 = Wanted { most, start, asker: v4, leechers_only, since };
         let v6 = Wanted { most, start, asker: v6, leechers_only, since };
-        // The asker's own family first: a packet of UDP has no other.
+        // The asker's own family first.
         if asker.is_some_and(|asker| asker.is_ipv6()) {
             swarm.v6.pick(&v6, out);
-            swarm.v4.pick(&v4, out);
+            if fits(true) {
+                swarm.v4.pick(&v4, out);
+            }
         } else {
             swarm.v4.pick(&v4, out);
-            swarm.v6.pick(&v6, out);
+            if fits(false) {
+                swarm.v6.pick(&v6, out);
+            }
         }
         swarm.counts()
     }
@@ -196,33 +215,34 @@ impl Shard {
         endpoints: &[SocketAddr],
         complete: bool,
         second: u32,
-    ) -> Result<(), Full> {
+    ) {
         if endpoints.is_empty() {
             if let Some(swarm) = self.swarms.get_mut(&name) {
                 swarm.hosts = None;
                 self.drop_if_empty(&name);
             }
-            return Ok(());
+            return;
         }
-        if !self.swarms.contains_key(&name) {
-            self.make_room(&name, second)?;
+        if !self.swarms.contains_key(&name) && self.make_room(&name, second) == Err(Full) {
+            // What the bridge serves itself goes before what others announce.
+            let place = self.swarms.iter().position(|(_, swarm)| swarm.hosts.is_none());
+            if let Some((_, swarm)) = place.and_then(|place| self.swarms.swap_remove_index(place)) {
+                self.peers -= swarm.peers();
+            }
         }
         let swarm = self.swarms.entry(name).or_default();
         swarm.hosts = Some(Box::new(Hosts { endpoints: endpoints.to_vec(), complete }));
-        Ok(())
     }
 
-    /// Forgets a peer; gives the second of its last announce.
-    pub(super) fn remove(&mut self, name: &Name, endpoint: SocketAddr) -> Option<u32> {
-        let swarm = self.swarms.get_mut(name)?;
-        let told = swarm.get(endpoint, &self.hasher)?;
+    /// Forgets a peer.
+    pub(super) fn remove(&mut self, name: &Name, endpoint: SocketAddr) {
+        let Some(swarm) = self.swarms.get_mut(name) else { return };
         let removed = match endpoint {
             SocketAddr::V4(at) => swarm.v4.remove(at.into(), &self.hasher),
             SocketAddr::V6(at) => swarm.v6.remove(at.into(), &self.hasher),
         };
         self.peers -= usize::from(removed);
         self.drop_if_empty(name);
-        Some(told.second())
     }
 
     /// Forgets who has been silent for long, now and then.
@@ -291,6 +311,12 @@ impl Shard {
 }
 
 impl Swarm {
+    /// Whether a peer of another address than this is there; the first one is looked at.
+    fn has_other_address(&self, endpoint: SocketAddr) -> bool {
+        let first = self.v4.first().or_else(|| self.v6.first());
+        first.is_some_and(|first| first.ip() != endpoint.ip())
+    }
+
     fn get(&self, endpoint: SocketAddr, hasher: &impl BuildHasher) -> Option<Told> {
         match endpoint {
             SocketAddr::V4(at) => self.v4.get(at.into(), hasher),

@@ -23,7 +23,12 @@ use tokio::{runtime, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, warn};
 
-use self::{connection_id::ConnectionIds, desk::Desk, http::Site, tally::Tally};
+use self::{
+    connection_id::ConnectionIds,
+    desk::Desk,
+    http::{Room, Site},
+    tally::Tally,
+};
 use super::listen;
 use crate::{BuildError, Handler, ServerCounts, TrackerServer};
 
@@ -141,13 +146,12 @@ impl TrackerServer for BtTrackerServer {
         };
         let threads = TaskTracker::new();
         let mut tallies = self.tallies.iter();
-        let capacity = http::max_connections();
-        let room = Arc::new(Semaphore::new(capacity));
+        let room = Room::new(self.trust_forwarded_for);
         for (number, (listeners, tally)) in sockets.http.into_iter().zip(&mut tallies).enumerate() {
             let site = Site::new(
                 self.desk(&handler, tally, false),
                 self.trust_forwarded_for,
-                (room.clone(), capacity),
+                room.clone(),
                 stop.child_token(),
             );
             if let Err(error) = http::start(site, listeners, number, threads.token()) {

@@ -5,10 +5,10 @@ mod connection;
 mod exchange;
 mod head;
 mod reply;
+mod room;
 
 use std::{io, net::TcpListener as StdListener, sync::Arc, thread, time::Duration};
 
-use rustix::process::{Resource, getrlimit};
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime,
@@ -21,21 +21,15 @@ use tokio_util::{
 };
 use tracing::warn;
 
+pub(super) use self::room::Room;
+
 use self::connection::{Connection, dismiss};
 use super::{desk::Desk, tally::Outcome};
 
-/// Connections of a server at a time, if the process may open four times as many files; those above are told so.
-const MAX_CONNECTIONS: usize = 4096;
 /// Connections that are being told that there is no room; those above are closed without a word.
 const MAX_REFUSALS: usize = 64;
 /// How long the answers that are under way may take when the server stops.
 const DRAIN: Duration = Duration::from_secs(2);
-
-/// How many connections a server may hold: with a quarter of its files the process has enough for all else.
-pub(super) fn max_connections() -> usize {
-    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(files / 4).unwrap_or(usize::MAX).clamp(1, MAX_CONNECTIONS)
-}
 
 /// What the connections of one thread share.
 pub(super) struct Site {
@@ -43,8 +37,7 @@ pub(super) struct Site {
     /// Whether an asker's address is the last one in `X-Forwarded-For`.
     pub(super) trust_forwarded_for: bool,
     /// Room for connections, of all threads together.
-    pub(super) room: Arc<Semaphore>,
-    pub(super) capacity: usize,
+    pub(super) room: Arc<Room>,
     /// Room for connections that are being refused, of this thread.
     pub(super) refusals: Arc<Semaphore>,
     /// Answers that are under way.
@@ -56,23 +49,17 @@ impl Site {
     pub(super) fn new(
         desk: Desk,
         trust_forwarded_for: bool,
-        room: (Arc<Semaphore>, usize),
+        room: Arc<Room>,
         stop: CancellationToken,
     ) -> Self {
         Self {
             desk,
             trust_forwarded_for,
-            room: room.0,
-            capacity: room.1,
+            room,
             refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
             busy: TaskTracker::new(),
             stop,
         }
-    }
-
-    /// Whether so many connections are open that idle ones are not kept for long.
-    fn is_crowded(&self) -> bool {
-        self.room.available_permits() < self.capacity / 2
     }
 }
 
@@ -126,15 +113,15 @@ async fn accept(site: Arc<Site>, listener: TcpListener) {
 
 /// Serves a connection if there is room; else says so, if there is room for that.
 fn welcome(site: &Arc<Site>, stream: TcpStream, peer: std::net::IpAddr) {
-    match site.room.clone().try_acquire_owned() {
-        Ok(permit) => {
+    match site.room.admit(peer) {
+        Some(place) => {
             let connection = Connection::new(site.clone(), stream, peer);
             tokio::spawn(async move {
                 connection.serve().await;
-                drop(permit);
+                drop(place);
             });
         }
-        Err(_) => {
+        None => {
             site.desk.tally.came();
             site.desk.tally.done(Outcome::Shed);
             if let Ok(permit) = site.refusals.clone().try_acquire_owned() {

@@ -231,7 +231,7 @@ async fn whoever_sends_too_slowly_is_told_and_dropped() {
 #[tokio::test]
 async fn connections_are_bounded_and_those_above_are_told_so() {
     let server = Running::start();
-    let bound = max_connections();
+    let bound = Room::new(false).capacity();
     let mut idle = Vec::new();
     for _ in 0..bound {
         idle.push(TcpStream::connect(server.http()).await.unwrap());

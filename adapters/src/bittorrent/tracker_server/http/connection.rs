@@ -118,7 +118,7 @@ impl Connection {
     }
 
     fn patience(&self, usual: Duration) -> Duration {
-        if self.site.is_crowded() { CROWDED_TIMEOUT } else { usual }
+        if self.site.room.is_crowded() { CROWDED_TIMEOUT } else { usual }
     }
 
     /// Reads, answers, and writes what the socket takes, until there is something else to do. The deadline of a request

@@ -45,6 +45,12 @@ impl Route {
         self.limit.as_ref().map_or(Ok(()), |limit| limit.admit(bytes, now))
     }
 
+    /// From when on the limit lets bytes cross again; `None` when it does now.
+    #[must_use]
+    pub fn blocked_until(&self, now: Instant) -> Option<Instant> {
+        self.limit.as_ref().and_then(|limit| limit.blocked_until(now))
+    }
+
     /// Bytes a second that the limit leaves beside what crossed in the last seconds; `None` without a limit.
     #[must_use]
     pub fn spare(&self, now: Instant) -> Option<u64> {
@@ -124,6 +130,11 @@ impl RateLimit {
         Ok(())
     }
 
+    fn blocked_until(&self, now: Instant) -> Option<Instant> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.free_at.filter(|at| *at > now)
+    }
+
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -152,6 +163,8 @@ mod tests {
         assert_eq!(route.admit(500, start), Ok(()));
         let again = route.admit(500, start).unwrap_err();
         assert_eq!(again - start, Duration::from_millis(500));
+        assert_eq!(route.blocked_until(start), Some(again));
+        assert_eq!(route.blocked_until(again), None);
         assert_eq!(route.admit(500, again), Ok(()));
         let routes = Routes::new(vec![route]);
         assert_eq!(routes.between(&id("a"), &id("b")), Some(0));

@@ -341,11 +341,13 @@ impl Driver {
     /// How well an origin's overlay serves, for the consumer for whom it does best.
     fn score(&self, origin: &Origin, view: &View) -> f64 {
         let name = &self.shared.names[origin.name];
-        let score = |to: &Consumer| {
-            let (from, to) = (&origin.overlay, &to.overlay);
+        let score = |to_consumer: &Consumer| {
+            let (from, to) = (&origin.overlay, &to_consumer.overlay);
             let way = Way { from, to, name: name.binding.name(), class: name.class };
             let score = self.shared.common.chooser.score(way, view.facts(), None);
-            if score.refusal.is_none() { score.total } else { 0.0 }
+            // A route that is full now is of no use, however good it is.
+            let blocked = self.shared.blocked_until(from, to_consumer, Instant::now()).is_some();
+            if score.refusal.is_none() && !blocked { score.total } else { 0.0 }
         };
         self.shared.consumers.iter().map(score).fold(0.0, f64::max)
     }
@@ -386,6 +388,7 @@ impl Driver {
                     self.demand.added(now);
                     self.open(origin, endpoint);
                 }
+                Move::Replace if self.cut_leaving() => self.demand.replaced(true, now),
                 Move::Replace => {
                     let Some((id, newest)) = self.sources.weakest(now) else { return };
                     self.demand.replaced(newest, now);
@@ -397,6 +400,17 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Ends connections that were to make place long ago, and still have not brought what they were asked for. Says
+    /// whether there were any.
+    fn cut_leaving(&mut self) -> bool {
+        let connected = self.sources.connected().iter();
+        let stuck: Vec<_> = connected.filter(|(_, s)| s.leaving).map(|(id, _)| *id).collect();
+        for id in &stuck {
+            self.replace_source(*id, "it does not come to an end");
+        }
+        !stuck.is_empty()
     }
 
     /// Ends connections that were to make place, and have brought what they were asked for.

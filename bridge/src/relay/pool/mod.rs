@@ -24,7 +24,10 @@ use std::{
 use p2pbridge_adapters::{Availability, Description, Leecher};
 use p2pbridge_nametable::{Binding, NameTable};
 use p2pbridge_proto::{Bits, ContentId, Name, OverlayId};
-use tokio::sync::{Notify, oneshot};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use reader::Reader;
@@ -272,6 +275,12 @@ impl Shared {
     /// Whether bytes from an origin may go to a consumer's overlay.
     fn may_cross(&self, from: &OverlayId, consumer: &Consumer) -> bool {
         *from == consumer.overlay || self.common.routes.between(from, &consumer.overlay).is_some()
+    }
+
+    /// From when on the limit of the route lets bytes cross again; `None` when it does now, or there is none.
+    fn blocked_until(&self, from: &OverlayId, to: &Consumer, now: Instant) -> Option<Instant> {
+        let route = self.common.routes.between(from, &to.overlay)?;
+        self.common.routes.get(route)?.blocked_until(now)
     }
 
     /// Whether bytes from one overlay may go wherever those from another may.

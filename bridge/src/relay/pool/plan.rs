@@ -6,6 +6,7 @@ use p2pbridge_adapters::SourceError;
 use tokio::time::{Duration, Instant};
 
 use super::{
+    Consumer,
     driver::{Done, Driver, State},
     lock,
     sources::SourceId,
@@ -26,6 +27,8 @@ enum Refusal {
     NoSource { held_by_nobody: bool },
     /// A bound is reached; nothing more can be asked for now.
     Bound,
+    /// The limits of the routes from those that have it forbid it until then.
+    Limited(Instant),
 }
 
 /// A block that is to be fetched.
@@ -45,7 +48,7 @@ impl Driver {
         self.sources.measure(self.shared.common.limits.per_source, Instant::now());
         let wanted = self.wanted();
         // Nobody holds something that is wanted; something wanted finds nobody with room.
-        let (mut lonely, mut starved) = (false, false);
+        let (mut lonely, mut starved, mut limited) = (false, false, false);
         let mut asked = HashSet::new();
         for want in &wanted {
             if !asked.insert(want.block) || !matches!(self.blocks[want.block], State::Missing) {
@@ -61,6 +64,11 @@ impl Driver {
                     starved = true;
                     lonely |= held_by_nobody;
                 }
+                // Others may have what else is wanted, by another route.
+                Err(Refusal::Limited(again)) => {
+                    limited = true;
+                    self.wake_at = self.wake_at.min(again);
+                }
                 Err(Refusal::Bound) => break,
             }
         }
@@ -68,6 +76,7 @@ impl Driver {
         if lonely {
             self.drop_useless();
         }
+        starved |= limited && self.another_route_is_free();
         let taken = self.shared.taken.load(Ordering::Relaxed);
         self.demand.note(taken, starved, Instant::now());
         self.mind_sources(!wanted.is_empty(), lonely);
@@ -153,8 +162,7 @@ impl Driver {
             && let Some(route) = shared.common.routes.get(route)
             && let Err(again) = route.admit(length, Instant::now())
         {
-            self.wake_at = self.wake_at.min(again);
-            return Err(Refusal::Bound);
+            return Err(Refusal::Limited(again));
         }
         let Some(offset) = shared.names[source.origin.name].places.offsets(&block).next() else {
             return Err(Refusal::NoSource { held_by_nobody: false });
@@ -182,6 +190,7 @@ impl Driver {
         let to = &shared.consumers[want.consumer];
         let mut held_by_nobody = true;
         let mut soonest = f64::INFINITY;
+        let (now, mut limited) = (Instant::now(), None);
         let mut best: Option<(bool, f64, SourceId)> = None;
         for (id, source) in self.sources.connected() {
             let name = &shared.names[source.origin.name];
@@ -197,6 +206,10 @@ impl Driver {
                 continue;
             }
             if source.leaving {
+                continue;
+            }
+            if let Some(until) = shared.blocked_until(&source.origin.overlay, to, now) {
+                limited = Some(limited.map_or(until, |known: Instant| known.min(until)));
                 continue;
             }
             let expected = source.pace.expected(block.length.into(), source.throughput);
@@ -217,7 +230,7 @@ impl Driver {
         let too_late = soonest.mul_add(TOO_LATE, TOO_LATE_AT_LEAST);
         best.filter(|(_, expected, _)| !want.first || *expected <= too_late)
             .map(|(_, _, id)| id)
-            .ok_or(Refusal::NoSource { held_by_nobody })
+            .ok_or(limited.map_or(Refusal::NoSource { held_by_nobody }, Refusal::Limited))
     }
 
     /// The only one of these that is still connected. A chunk of which several have brought a part cannot come from one
@@ -227,6 +240,15 @@ impl Driver {
         let mut owners = owners.iter().filter(connected);
         let first = *owners.next()?;
         owners.all(|owner| *owner == first).then_some(first)
+    }
+
+    /// Whether a peer that was not tried could bring bytes by a route whose limit allows it now.
+    fn another_route_is_free(&self) -> bool {
+        let (shared, now) = (&self.shared, Instant::now());
+        self.sources.untried(now).any(|from| {
+            let free = |to: &Consumer| shared.blocked_until(from, to, now).is_none();
+            shared.consumers.iter().any(|to| shared.may_cross(from, to) && free(to))
+        })
     }
 
     /// Sources that have brought, or bring, other blocks of a chunk; only the neighbours are looked at.

@@ -159,6 +159,12 @@ impl Sources {
         Some(picked)
     }
 
+    /// The overlays of the peers that may be tried now.
+    pub(super) fn untried(&self, now: Instant) -> impl Iterator<Item = &OverlayId> {
+        let ready = move |known: &Candidate| known.standing.turn(false, now).is_some();
+        self.candidates.iter().filter(move |(_, known)| ready(known)).map(|(key, _)| &key.0)
+    }
+
     /// When the next peer that has failed, or made place, may be tried again.
     pub(super) fn next_retry(&self, now: Instant) -> Option<Instant> {
         let until = |known: &Candidate| match known.standing {

@@ -103,6 +103,7 @@ fn modes_and_tables_must_fit() {
         (format!("mode = 'front'\n{table}swarms = -1"), 4, "is not within"),
         (format!("mode = 'front'\n{table}names = 'all'"), 4, "\"bound\""),
         (format!("mode = 'front'\n{table}name = 'all'"), 4, "unknown field"),
+        ("trackers = ['http://x/a',\n 'http://x/a']".to_owned(), 3, "is there twice"),
         (format!("mode = 'front'\n{table}"), 2, "give `public`"),
         (
             format!("mode = 'front'\nlisten = ['0.0.0.0:1']\npublic = ['::1']\n{table}"),

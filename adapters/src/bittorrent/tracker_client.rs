@@ -36,6 +36,8 @@ use crate::{Budget, TrackerClient, TrackerHealth};
 pub const MAX_CALLS: usize = 4096;
 /// The longest rest of a tracker that the bridge stands before: clients wait for it.
 const MAX_REST_INLINE: Duration = Duration::from_secs(15);
+/// The least time that each of several trackers has to answer, as far as there is any.
+const SHARE: Duration = Duration::from_secs(3);
 /// The most names of one content that are announced: a hybrid has two.
 const MAX_HASHES: usize = 4;
 
@@ -96,7 +98,7 @@ impl BtTrackerClient {
     }
 
     async fn announce(&self, announce: Announce, deadline: Instant) -> Result<PeerList, Fault> {
-        let ours = announce.peer.endpoint.ip().is_unspecified();
+        let ours = announce.peer.endpoint.ip().is_unspecified() && announce.peer.id.is_empty();
         self.check(&announce, ours)?;
         let mut hashes = hashes(&announce.names)?;
         hashes.truncate(MAX_HASHES);
@@ -171,7 +173,7 @@ impl BtTrackerClient {
             let question = Question::Forward { announce, hash };
             match self.in_each_family(tracker, pass, &question, until).await {
                 Ok(answers) => {
-                    if at > 0 {
+                    if nobody.has_failure() {
                         self.to_front(tracker);
                     }
                     let response = answers.into_iter().find_map(Answer::announced);
@@ -200,7 +202,9 @@ impl BtTrackerClient {
             let until = share(deadline, candidates.len() - at);
             match self.announce_to(tracker, announce, hash, until).await {
                 Ok(list) => {
-                    self.to_front(tracker);
+                    if nobody.has_failure() {
+                        self.to_front(tracker);
+                    }
                     return Ok(list);
                 }
                 Err(problem) => nobody.add(problem),
@@ -393,7 +397,9 @@ fn hashes(names: &[Name]) -> Result<Vec<([u8; 20], Name)>, Fault> {
 fn share(deadline: Instant, trackers: usize) -> Instant {
     let left = deadline.saturating_duration_since(Instant::now());
     let parts = u32::try_from(trackers).unwrap_or(u32::MAX).max(1);
-    Instant::now().checked_add(left / parts).unwrap_or(deadline).min(deadline)
+    // Nor may many of them leave a slow one no time at all.
+    let part = (left / parts).max(SHARE).min(left);
+    Instant::now().checked_add(part).unwrap_or(deadline).min(deadline)
 }
 
 /// Where an announce of the bridge itself comes from, in the unified form.

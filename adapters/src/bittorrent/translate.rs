@@ -125,6 +125,7 @@ pub fn fault_of_failure(failure: Failure) -> Fault {
     ];
     let overloaded = ["overload", "busy", "too many", "try again", "try later", "rate limit"];
     let (code, retry_after) = match failure.retry_in {
+        Some(RetryIn::After(time)) if says(&unknown) => (ErrorCode::UnknownName, Some(time)),
         Some(RetryIn::After(time)) => (ErrorCode::Overloaded, Some(time)),
         _ if says(&unknown) => (ErrorCode::UnknownName, None),
         Some(RetryIn::Never) => (ErrorCode::Forbidden, Some(NEVER)),
@@ -205,16 +206,16 @@ pub fn native_swarms(swarms: &[SwarmStat]) -> Vec<([u8; 20], SwarmCounts)> {
     swarms.iter().filter_map(swarm).collect()
 }
 
-/// A fault of the bridge as a refusal: with `retry in` when the asker may try again (BEP 31).
+/// A fault as a refusal: with `retry in` when it is known when the asker may try again, or that it may never (BEP 31).
 #[must_use]
 pub fn failure_of_fault(fault: &Fault) -> Failure {
     let again = fault
         .retry_after
         .or_else(|| (fault.code == ErrorCode::Overloaded).then_some(Duration::from_secs(60)));
-    let retry_in = match (again, fault.code) {
-        (_, ErrorCode::Forbidden) => Some(RetryIn::Never),
-        (Some(time), _) => Some(RetryIn::After(time)),
-        (None, _) => None,
+    let retry_in = match again {
+        Some(time) if time >= NEVER => Some(RetryIn::Never),
+        Some(time) => Some(RetryIn::After(time)),
+        None => None,
     };
     Failure { reason: fault.text.clone(), retry_in }
 }

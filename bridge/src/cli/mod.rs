@@ -96,10 +96,9 @@ async fn run(cli: Cli) -> ExitCode {
                 Err(problem) => return refuse(&problem),
             }
         }
-        Command::Serve
-        | Command::CheckConfig { .. }
-        | Command::Message(_)
-        | Command::Demo(_) => String::new(),
+        Command::Serve | Command::CheckConfig { .. } | Command::Message(_) | Command::Demo(_) => {
+            String::new()
+        }
     };
     match command {
         Command::Serve => serve(config.as_deref()).await,

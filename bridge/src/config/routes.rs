@@ -1,6 +1,6 @@
 //! `[[routes]]`: what may cross, and how well each way serves.
 
-use p2pbridge_adapters::Configured;
+use p2pbridge_adapters::{Configured, Mode};
 use p2pbridge_proto::{OverlayId, OverlayIdError};
 use serde::Deserialize;
 use toml::Spanned;
@@ -48,6 +48,7 @@ pub(super) fn checked(
     let mut routes: Vec<Route> = Vec::new();
     for form in forms {
         let ((speaks, from), (other, to)) = (find(&form.from)?, find(&form.to)?);
+        let mode = to.mode;
         let (from, to) = (from.id.clone(), to.id.clone());
         if from == to {
             return Err(complaint(text, &form.to.span(), "a route leads to another overlay"));
@@ -66,6 +67,12 @@ pub(super) fn checked(
             Some(direct) if *direct.get_ref() && speaks != other => {
                 let problem = format!(
                     "peers of {from} speak {speaks}, and peers of {to} {other}: they cannot talk directly"
+                );
+                return Err(complaint(text, &direct.span(), &problem));
+            }
+            Some(direct) if *direct.get_ref() && mode == Mode::Presence => {
+                let problem = format!(
+                    "peers of {to} do not ask the bridge, so it can name nobody to them: mode = \"presence\""
                 );
                 return Err(complaint(text, &direct.span(), &problem));
             }
@@ -124,8 +131,10 @@ mod tests {
     #[test]
     fn a_route_may_be_direct_cost_something_and_be_meant_for_some_classes() {
         let ab = "from = \"a\"\nto = \"b\"\n";
-        let config =
-            route(&format!("{ab}direct = true\ncost = 0.02\nclasses = [\"video\", \"audio\"]"));
+        let front = BASE.replace("[overlays.bittorrent.b]", "[overlays.bittorrent.b.tracker]\n[overlays.bittorrent.b]\nmode = \"front\"\nlisten = [\"127.0.0.1:3\"]");
+        let config = Config::parse(&format!(
+            "{front}[[routes]]\n{ab}direct = true\ncost = 0.02\nclasses = [\"video\", \"audio\"]\n"
+        ));
         let routes = config.unwrap().routes;
         let found = routes.get(0).unwrap();
         assert!(found.direct);
@@ -141,6 +150,7 @@ mod tests {
             ("classes = [\"video\", \"video\"]", "`video` stands here twice"),
             ("classes = [\"films\"]", "unknown variant `films`, expected one of `video`, `audio`"),
             ("direct = 1", "expected a boolean"),
+            ("direct = true", "peers of b do not ask the bridge"),
         ] {
             let refused = refusal(&format!("{ab}{text}"));
             assert!(refused.contains(word) && refused.contains("line 8"), "{refused}");

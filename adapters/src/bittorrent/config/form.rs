@@ -172,6 +172,17 @@ impl Form {
                            \"front\" it may have none";
             return misfit(&[Key("trackers")], problem);
         }
+        let mut seen: Vec<&TrackerUrl> = Vec::new();
+        for (place, tier) in self.trackers.iter().enumerate() {
+            for (at, url) in tier.iter().enumerate() {
+                if seen.contains(&url) {
+                    // Its budget would be doubled.
+                    let path = [Key("trackers"), Place(place), Place(at)];
+                    return misfit(&path, format!("`{url}` is there twice"));
+                }
+                seen.push(url);
+            }
+        }
         if self.mode != Mode::Inline {
             return Ok(());
         }

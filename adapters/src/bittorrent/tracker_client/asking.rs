@@ -112,6 +112,12 @@ impl Nobody {
         }
     }
 
+    /// Whether one of them failed: then whoever answers instead takes its place. One that was not asked, or that
+    /// refuses, keeps it.
+    pub(super) fn has_failure(&self) -> bool {
+        self.failure.is_some()
+    }
+
     pub(super) fn fault(self) -> Fault {
         let none = || Fault::new(ErrorCode::Unavailable, "there is no tracker to ask");
         self.refusal.or(self.shed).or(self.failure).unwrap_or_else(none)
@@ -215,9 +221,12 @@ impl BtTrackerClient {
         question: &Question<'_>,
         deadline: Instant,
     ) -> Result<Answer, Problem> {
-        let ticket = tracker.limiter.admit(deadline).await;
+        // What waits for its turn too long is shed: that nothing comes to it then is no failure of the tracker's.
+        let leave_by = tracker.leave_by(deadline);
+        let ticket = tracker.limiter.admit(leave_by).await;
         let ticket = &ticket.map_err(|shed| Problem::Shed(shed.into()))?;
-        let trip = Trip { way: leg.way, forwarded_for: leg.forwarded_for, ticket, deadline };
+        let forwarded_for = leg.forwarded_for;
+        let trip = Trip { way: leg.way, forwarded_for, ticket, deadline, leave_by };
         let by = Announcer { peer_id: self.peer_id, port: leg.port, key: self.key };
         let native = match question {
             Question::Announce { announce, hash, tracker_id } => {

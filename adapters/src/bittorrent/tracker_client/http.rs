@@ -46,6 +46,8 @@ pub(super) struct Trip<'a> {
     pub(super) forwarded_for: Option<IpAddr>,
     pub(super) ticket: &'a Ticket<'a>,
     pub(super) deadline: Instant,
+    /// The latest moment at which a message may leave: an answer takes its time too.
+    pub(super) leave_by: Instant,
 }
 
 pub(super) async fn announce(
@@ -215,7 +217,7 @@ async fn ask_once(
             None => Connection::open(trip.way, &target.url).await.map_err(unreachable)?,
         };
         // Asked for when the request can leave at once.
-        if let Err(shed) = trip.ticket.message(trip.deadline).await {
+        if let Err(shed) = trip.ticket.message(trip.leave_by).await {
             if let Some(pool) = pool {
                 pool.put(connection);
             }

@@ -32,6 +32,7 @@ pub(super) struct Tracker {
     pub(super) limiter: Limiter,
     max_rest: Duration,
     addresses: Mutex<Option<(Instant, Vec<SocketAddr>)>>,
+    resolving: tokio::sync::Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -61,6 +62,9 @@ impl Drop for Pass<'_> {
     }
 }
 
+/// How long an answer may take at least, where there is time for it.
+const ANSWER_TIME: Duration = Duration::from_secs(1);
+
 impl Tracker {
     pub(super) fn new(id: usize, url: TrackerUrl, budget: Budget, max_rest: Duration) -> Self {
         Self {
@@ -71,6 +75,7 @@ impl Tracker {
             limiter: Limiter::new(budget),
             max_rest,
             addresses: Mutex::default(),
+            resolving: tokio::sync::Mutex::default(),
             state: Mutex::default(),
         }
     }
@@ -80,7 +85,7 @@ impl Tracker {
         let known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut addresses = match known {
             Some((until, addresses)) if Instant::now() < until => addresses,
-            _ => self.resolve().await?,
+            known => self.resolve(known.map(|(_, addresses)| addresses)).await?,
         };
         let failures = usize::try_from(self.state().rounds).unwrap_or(0);
         let shift = failures.checked_rem(addresses.len()).unwrap_or(0);
@@ -88,16 +93,41 @@ impl Tracker {
         Ok(addresses)
     }
 
-    async fn resolve(&self) -> Result<Vec<SocketAddr>, Problem> {
-        let found = lookup_host((self.url.host(), self.url.port())).await.map_err(|error| {
-            let text = format!("cannot resolve {}: {error}", self.url.host());
-            Problem::failed(ErrorCode::Unavailable, text)
-        })?;
-        let found: Vec<_> = found.take(MAX_ADDRESSES).collect();
+    /// Looks its name up; one question at a time does, and while nobody tells, the addresses of before are good.
+    async fn resolve(&self, before: Option<Vec<SocketAddr>>) -> Result<Vec<SocketAddr>, Problem> {
+        let turn = match (self.resolving.try_lock(), before.clone()) {
+            (Ok(turn), _) => turn,
+            (Err(_), Some(before)) => return Ok(before),
+            (Err(_), None) => self.resolving.lock().await,
+        };
+        let known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((until, found)) = known
+            && Instant::now() < until
+        {
+            return Ok(found);
+        }
+        let found: Vec<_> = match (lookup_host((self.url.host(), self.url.port())).await, before) {
+            (Ok(found), _) => found.take(MAX_ADDRESSES).collect(),
+            (Err(_), Some(before)) => before,
+            (Err(error), None) => {
+                let text = format!("cannot resolve {}: {error}", self.url.host());
+                return Err(Problem::failed(ErrorCode::Unavailable, text));
+            }
+        };
         let until = Instant::now().checked_add(ADDRESSES_LIFE);
         *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) =
             until.map(|until| (until, found.clone()));
+        drop(turn);
         Ok(found)
+    }
+
+    /// The latest moment at which a message may leave whose answer is waited for until a deadline.
+    pub(super) fn leave_by(&self, deadline: Instant) -> Instant {
+        let now = Instant::now();
+        let left = deadline.saturating_duration_since(now);
+        let trip = self.state().health.round_trip.unwrap_or_default();
+        let reserve = trip.saturating_mul(2).max(ANSWER_TIME).min(left / 2);
+        now.checked_add(left.saturating_sub(reserve)).unwrap_or(deadline)
     }
 
     /// Leave to ask it now; after a rest, one at a time.

@@ -97,18 +97,18 @@ async fn exchange(
     trip: Trip<'_>,
     request: impl Fn(u64, u32) -> UdpRequest,
 ) -> Result<UdpResponse, Problem> {
-    let Trip { way, ticket, deadline, .. } = trip;
+    let Trip { way, ticket, deadline, leave_by, .. } = trip;
     let mut line = match lines.take(way) {
         Some(line) => line,
         None => Line::open(way).await.map_err(broken)?,
     };
     let mut fresh = false;
     let mut attempt = 0;
-    while Instant::now() < deadline {
+    while Instant::now() < leave_by {
         let Some(connection) = line.connection_id() else {
             let transaction = random();
             let connect = UdpRequest::Connect { transaction };
-            leave(ticket, deadline).await?;
+            leave(ticket, leave_by).await?;
             match line.ask(&connect, transaction, patience(attempt, deadline)).await? {
                 Some(UdpResponse::Connect { connection, .. }) => {
                     line.connection = Some((connection, Instant::now()));
@@ -122,7 +122,7 @@ async fn exchange(
         };
         let transaction = random();
         let question = request(connection, transaction);
-        leave(ticket, deadline).await?;
+        leave(ticket, leave_by).await?;
         match line.ask(&question, transaction, patience(attempt, deadline)).await? {
             // The tracker may have forgotten the connection id: try a new one before believing it.
             Some(UdpResponse::Error { .. }) if !fresh => line.connection = None,

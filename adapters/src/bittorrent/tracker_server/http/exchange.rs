@@ -170,7 +170,8 @@ fn announce(desk: &Desk, query: &str, seen: IpAddr) -> Result<(Question, Answer)
 fn forwarded(list: Option<&[u8]>) -> Option<IpAddr> {
     let last = list?.rsplit(|byte| *byte == b',').next()?;
     let address: IpAddr = std::str::from_utf8(last.trim_ascii()).ok()?.parse().ok()?;
-    Some(address.to_canonical())
+    let address = address.to_canonical();
+    (!address.is_unspecified() && !address.is_multicast()).then_some(address)
 }
 
 impl Asker {

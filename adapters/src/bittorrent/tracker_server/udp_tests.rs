@@ -7,6 +7,7 @@ use super::{
     super::testing::{
         FATAL, KNOWN, LARGE, LATER, Running, SHED, Scripted, UdpClient, announce, until,
     },
+    super::{BtTrackerServer, ServerConfig},
     *,
 };
 use crate::{
@@ -62,7 +63,12 @@ async fn answers_connects_announces_and_scrapes() {
     assert_eq!(hop_limits(&server.handler), [1, 1, 0, 1]);
     let counts = server.server.counts();
     assert_eq!((counts.requests, counts.answered), (5, 5));
+    let (http, udp) = (server.http(), server.udp());
     server.end().await;
+    // Nothing holds the addresses any more.
+    let config = ServerConfig { http: vec![http], udp: vec![udp], ..ServerConfig::default() };
+    let again = BtTrackerServer::bind(&"t".parse().unwrap(), &config).unwrap();
+    assert_eq!(again.endpoints(), [http, udp]);
 }
 
 #[tokio::test]

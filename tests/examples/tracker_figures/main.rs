@@ -133,7 +133,7 @@ async fn proxied(rounds: usize) {
     let nginx = nginx_proxy(&scene, tracker.at).await;
     let inline = inline(&scene, tracker.at).await;
     let load = |server: &Server, rate: Option<f64>| {
-        let mut load = HttpLoad::new(server.at, Plan::numbered(1_000, 40));
+        let mut load = HttpLoad::new(server.at, Plan::numbered(1_000, 50_000));
         load.expect = Some(Expect::Anybody(30));
         load.rate = rate;
         let report = load.run(SECONDS);
@@ -141,7 +141,7 @@ async fn proxied(rounds: usize) {
         assert!(mean > 29.0, "{}: {mean} peers an answer", server.label);
         report
     };
-    let title = "HTTP to a tracker that costs nearly nothing, kept open, 32 connections, 1,000 torrents of 40 peers";
+    let title = "HTTP to a tracker that costs nearly nothing, kept open, 32 connections, 1,000 torrents of 50,000 peers, of whom nearly every one comes for the first time";
     take_turns(
         &format!("{title}, as fast as answers come"),
         rounds,

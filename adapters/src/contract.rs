@@ -269,11 +269,19 @@ pub trait Handler: Send + Sync {
 pub struct Asked<'a> {
     /// The overlay by which it entered the bridge.
     pub overlay: &'a OverlayId,
-    /// How many more times it may be passed on; at 0, only what is known here is told. A bridge that asks gets 0, so
-    /// that no question goes in circles.
+    /// How far it may go: [`Asked::ALL`], [`Asked::PASS_ON`] or [`Asked::ANSWER_HERE`]. No question goes in circles.
     pub hop_limit: u32,
     /// The answer has room for addresses of the asker's family only.
     pub one_family: bool,
+}
+
+impl Asked<'_> {
+    /// It may be passed on, and neighbours may be asked for it.
+    pub const ALL: u32 = 2;
+    /// It may be passed on inside its overlay: a bridge asks, which asks neighbours itself.
+    pub const PASS_ON: u32 = 1;
+    /// A bridge has passed it on already.
+    pub const ANSWER_HERE: u32 = 0;
 }
 
 /// What becomes of a request.

@@ -70,6 +70,8 @@ pub struct App {
     pub grpc: SocketAddr,
     /// Where the peers of each overlay reach it.
     pub seeders: HashMap<OverlayId, Vec<SocketAddr>>,
+    /// Where the bridge is a tracker of an overlay.
+    pub trackers: HashMap<OverlayId, Vec<SocketAddr>>,
     /// The names.
     pub names: Arc<NameDesk>,
     /// How it is doing.
@@ -182,7 +184,7 @@ impl App {
 
         // The doors open.
         let tasks = TaskTracker::new();
-        let mut seeders = HashMap::new();
+        let (mut seeders, mut trackers) = (HashMap::new(), HashMap::new());
         for overlay in &overlays {
             if let Some(seeder) = &overlay.adapter.seeder {
                 seeders.insert(overlay.id.clone(), seeder.endpoints());
@@ -190,6 +192,7 @@ impl App {
                 tasks.spawn(seeder.clone().serve(library, stops.faces.clone()));
             }
             if let Some(server) = &overlay.adapter.tracker_server {
+                trackers.insert(overlay.id.clone(), server.endpoints());
                 tasks.spawn(server.clone().serve(handler.clone(), stops.faces.clone()));
             }
         }
@@ -216,6 +219,7 @@ impl App {
         Ok(Self {
             grpc: grpc_address,
             seeders,
+            trackers,
             names: desk,
             board,
             ledger,

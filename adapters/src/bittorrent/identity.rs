@@ -7,6 +7,9 @@ use crate::Host;
 /// What begins every peer id of the bridge (BEP 20, Azureus style).
 pub const PREFIX: &[u8; 8] = b"-PB0100-";
 
+/// What the bridge calls itself where it passes a message on (`Via`, RFC 9110 §7.6.3).
+pub const BRIDGE: &str = "p2p-bridge";
+
 /// The bridge as one overlay's peers see it. All identities of a process bear the same mark, so that a face that meets
 /// another face of the same process knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]

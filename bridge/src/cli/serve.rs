@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{app::App, config::Config};
@@ -19,6 +20,7 @@ pub(super) async fn run(config: Config) -> ExitCode {
                 return ExitCode::from(FAILED);
             }
         };
+    raise_file_limit();
     let overlays = config.overlays.len();
     let routes = config.routes.iter().count();
     let app = match App::start(config).await {
@@ -31,6 +33,9 @@ pub(super) async fn run(config: Config) -> ExitCode {
     tracing::info!(grpc = %app.grpc, overlays, routes, "p2p-bridge is ready");
     for (overlay, endpoints) in &app.seeders {
         tracing::info!(%overlay, ?endpoints, "listening for peers");
+    }
+    for (overlay, endpoints) in &app.trackers {
+        tracing::info!(%overlay, ?endpoints, "serving as a tracker");
     }
     if routes == 0 {
         tracing::warn!("no route is configured: nothing will cross");
@@ -51,5 +56,18 @@ pub(super) async fn run(config: Config) -> ExitCode {
     } else {
         tracing::error!("p2p-bridge was stopped before all was done");
         ExitCode::from(FAILED)
+    }
+}
+
+/// Each connection takes a file descriptor: as many are asked for as the system lets the user have.
+fn raise_file_limit() {
+    let (soft, hard) = match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok(limits) => limits,
+        Err(error) => return tracing::warn!(%error, "the number of open files is not known"),
+    };
+    if soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::warn!(soft, hard, %error, "the number of open files cannot be raised");
     }
 }

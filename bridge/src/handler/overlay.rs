@@ -49,7 +49,11 @@ impl Overlay {
                 return Answer::Now(Err(Fault::new(ErrorCode::UnknownName, text)));
             }
         }
-        let binding = binding.filter(|_| asked.hop_limit > 0);
+        let binding = binding.filter(|_| asked.hop_limit >= Asked::ALL);
+        if self.mode == Mode::Inline && asked.hop_limit < Asked::PASS_ON {
+            let text = "a bridge has passed this on already: let it ask the tracker, not another bridge before it";
+            return Answer::Now(Err(Fault::new(ErrorCode::Forbidden, text)));
+        }
         match (request, self.mode, &self.own.gate) {
             (Request::Announce(announce), Mode::Inline, Some(gate)) => {
                 let (this, gate) = (self.clone(), gate.clone());

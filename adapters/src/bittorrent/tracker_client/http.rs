@@ -21,6 +21,7 @@ use self::{
 use super::{Problem, tracker::Tracker};
 use crate::{
     bittorrent::{
+        identity::BRIDGE,
         translate::fault_of_failure,
         wire::http::{
             AnnounceRequest, AnnounceResponse, Failure, ResponseError, ScrapeRequest, SwarmCounts,
@@ -122,7 +123,7 @@ impl Target {
         request.push_str(&self.fields);
         if let Some(ip) = forwarded_for {
             // In exactly this case: there are trackers that know no other.
-            let _ = write!(request, "X-Forwarded-For: {ip}\r\n");
+            let _ = write!(request, "X-Forwarded-For: {ip}\r\nVia: 1.1 {BRIDGE}\r\n");
         }
         request.push_str("\r\n");
         request
@@ -290,7 +291,11 @@ mod tests {
         let ip = "2001:db8::1".parse().ok();
         let request = target("https://[::1]:8443").request("q=2", ip);
         assert!(request.starts_with("GET /?q=2 HTTP/1.1\r\nHost: [::1]:8443\r\n"), "{request}");
-        assert!(request.ends_with("gzip\r\nX-Forwarded-For: 2001:db8::1\r\n\r\n"), "{request}");
+        assert!(
+            request
+                .ends_with("gzip\r\nX-Forwarded-For: 2001:db8::1\r\nVia: 1.1 p2p-bridge\r\n\r\n"),
+            "{request}"
+        );
         assert!(target("http://x/a").request("", None).starts_with("GET /a HTTP"));
         let scrapes = |url: &str| Target::for_scrapes(&url.parse().unwrap());
         let request = scrapes("http://x/k/announce?a=b").unwrap().request("q=2", None);

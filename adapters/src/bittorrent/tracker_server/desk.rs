@@ -26,9 +26,18 @@ pub(super) struct Desk {
 
 impl Desk {
     /// Brings an announce to the handler; the peer's address is the one that was seen.
-    pub(super) fn announce(&self, mut native: AnnounceRequest, seen: IpAddr) -> Answer {
-        // Another bridge that asks must not be answered with what this bridge would ask others for.
-        let hop_limit = if identity::is_a_bridge(&native.peer_id) { 0 } else { 1 };
+    pub(super) fn announce(
+        &self,
+        mut native: AnnounceRequest,
+        seen: IpAddr,
+        passed_on: bool,
+    ) -> Answer {
+        let hop_limit = match (passed_on, identity::is_a_bridge(&native.peer_id)) {
+            (true, _) => Asked::ANSWER_HERE,
+            // Another bridge that asks must not be answered with what this bridge would ask others for.
+            (false, true) => Asked::PASS_ON,
+            (false, false) => Asked::ALL,
+        };
         if native.event == PeerEvent::Stopped {
             native.num_want = Some(0);
         }
@@ -36,8 +45,9 @@ impl Desk {
     }
 
     /// Brings a scrape to the handler.
-    pub(super) fn scrape(&self, native: ScrapeRequest) -> Answer {
-        self.ask(1, unified_scrape(native))
+    pub(super) fn scrape(&self, native: ScrapeRequest, passed_on: bool) -> Answer {
+        let hop_limit = if passed_on { Asked::ANSWER_HERE } else { Asked::ALL };
+        self.ask(hop_limit, unified_scrape(native))
     }
 
     fn ask(&self, hop_limit: u32, request: Request) -> Answer {

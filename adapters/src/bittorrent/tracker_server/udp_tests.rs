@@ -60,7 +60,7 @@ async fn answers_connects_announces_and_scrapes() {
         assert_eq!((seeders.len(), &seeders[..10]), (74, &[1, 2, 3, 4, 5, 6, 7, 8, 0, 0][..]));
     })
     .await;
-    assert_eq!(hop_limits(&server.handler), [1, 1, 0, 1]);
+    assert_eq!(hop_limits(&server.handler), [2, 2, 1, 2]);
     let counts = server.server.counts();
     assert_eq!((counts.requests, counts.answered), (5, 5));
     let (http, udp) = (server.http(), server.udp());

@@ -124,11 +124,10 @@ fn answer(
                 plain(&mut written.out, "400 Bad Request", text, after);
                 return None;
             };
-            announce(desk, head.query, seen)
+            announce(desk, head, seen)
         }
-        "/scrape" => {
-            ScrapeRequest::parse(head.query).map(|native| (Question::Scrape, desk.scrape(native)))
-        }
+        "/scrape" => ScrapeRequest::parse(head.query)
+            .map(|native| (Question::Scrape, desk.scrape(native, head.passed_on))),
         _ => {
             desk.tally.done(Outcome::Refused);
             let text = "a tracker: /announce and /scrape\n";
@@ -158,12 +157,12 @@ fn answer(
     }
 }
 
-fn announce(desk: &Desk, query: &str, seen: IpAddr) -> Result<(Question, Answer), QueryError> {
-    let native = AnnounceRequest::parse(query)?;
+fn announce(desk: &Desk, head: &Head<'_>, seen: IpAddr) -> Result<(Question, Answer), QueryError> {
+    let native = AnnounceRequest::parse(head.query)?;
     let stopped = native.event == PeerEvent::Stopped;
     let (compact, no_peer_id) = (native.compact, native.no_peer_id);
     let question = Question::Announce { seen, stopped, compact, no_peer_id };
-    Ok((question, desk.announce(native, seen)))
+    Ok((question, desk.announce(native, seen, head.passed_on)))
 }
 
 /// The address that the nearest proxy saw: the last one of the list. What stands before it may be invented.

@@ -4,6 +4,8 @@ use std::mem::MaybeUninit;
 
 use httparse::{Error, Request, Status};
 
+use crate::bittorrent::identity::BRIDGE;
+
 /// Bytes of a head at most.
 pub(super) const MAX_HEAD: usize = 8192;
 /// Header fields at most.
@@ -19,6 +21,8 @@ pub(super) struct Head<'a> {
     pub(super) old: bool,
     /// The last `X-Forwarded-For`.
     pub(super) forwarded: Option<&'a [u8]>,
+    /// Whether a bridge has passed it on (`Via`).
+    pub(super) passed_on: bool,
 }
 
 /// Why there is no answer to a request but an HTTP status. The connection ends with it.
@@ -55,10 +59,14 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head<'_>, usize)>, HeadError
     }
     let old = request.version == Some(0);
     let (path, query) = target(request.path.unwrap_or_default());
-    let mut head = Head { path, query, keep_alive: !old, old, forwarded: None };
+    let mut head = Head { path, query, keep_alive: !old, old, forwarded: None, passed_on: false };
     for field in request.headers.iter() {
         // Names of other lengths are not of interest.
         match field.name.len() {
+            3 if field.name.eq_ignore_ascii_case("via") => {
+                let bridge = BRIDGE.as_bytes();
+                head.passed_on |= field.value.windows(bridge.len()).any(|word| word == bridge);
+            }
             10 if field.name.eq_ignore_ascii_case("connection") => {
                 for word in field.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
                     if word.eq_ignore_ascii_case(b"close") {

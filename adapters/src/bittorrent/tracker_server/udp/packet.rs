@@ -88,7 +88,7 @@ pub(super) fn take(
         Ok(UdpRequest::Scrape { transaction, info_hashes, .. }) => {
             let native = ScrapeRequest { info_hashes: info_hashes.clone() };
             let asker = Asker { transaction, question: Question::Scrape { info_hashes } };
-            settle(asker, desk.scrape(native), out)
+            settle(asker, desk.scrape(native, false), out)
         }
         Err(error) => explain(&error, packet, forged, out),
     }
@@ -106,7 +106,7 @@ fn answer_announce(
     let most = u32::try_from(most).unwrap_or(u32::MAX);
     native.num_want = native.num_want.map(|wanted| wanted.min(most));
     let asker = Asker { transaction, question: Question::Announce { ipv6, stopped } };
-    settle(asker, desk.announce(native, ip), out)
+    settle(asker, desk.announce(native, ip, false), out)
 }
 
 fn settle(asker: Asker, answer: Answer, out: &mut Vec<u8>) -> Taken {

@@ -85,9 +85,6 @@ impl Tracker {
             TrackerKind::AquaticHttp => {
                 aquatic(scene, "aquatic_http", port, "keep_alive = false\n")
             }
-            TrackerKind::AquaticHttp => {
-                aquatic(scene, "aquatic_http", port, "keep_alive = false\n")
-            }
             TrackerKind::AquaticProxied => {
                 aquatic(scene, "aquatic_http", port, "runs_behind_reverse_proxy = true\n")
             }

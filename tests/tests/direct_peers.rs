@@ -9,6 +9,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Instant;
 
 use p2pbridge_tests::{
     Ask, Bridge, Client, Config, Counting, Limits, Make, OverlayConfig, Peer, Scene, Side, Torrent,
@@ -211,13 +212,14 @@ async fn two_torrents_go_through_the_relay() {
 /// Two bridges, each with a front, and each one more peer of the other's: a question goes to the other, and not back.
 #[tokio::test]
 async fn two_bridges_do_not_ask_in_circles() {
-    const SELDOM: &str = "interval = 600\nmin_interval = 60\n";
+    const SELDOM: &str = "interval = 4\nmin_interval = 4\n";
     let (scenes, source) = ([Scene::new(), Scene::new()], Scene::new());
     content(&source);
     let fronts = [0, 1].map(|_| OverlayConfig::front("f").with_terms(SELDOM));
     let before = fronts.each_ref().map(|front| Counting::before(front.tracker.expect("one").port));
     let urls = fronts.each_ref().map(OverlayConfig::http);
     let film = torrent(&source, Make::V1(18), "film.bin", &urls[0], "film.torrent").await;
+    let began = Instant::now();
     let mut bridges = Vec::new();
     for (number, front) in fronts.into_iter().enumerate() {
         let other = format!("http://127.0.0.1:{}/announce", before[1 - number].port);
@@ -229,17 +231,19 @@ async fn two_bridges_do_not_ask_in_circles() {
         bridges.push(bridge);
     }
     let asks = [Ask::new(film.v1, 4001), Ask::new(film.v1, 4002).from([127, 0, 0, 2])];
-    for (ask, url) in asks.iter().zip(&urls) {
-        ask.at(url).await.expect("an answer");
-    }
     // A third, at the first bridge, is told of the second's peer.
-    eventually("the other bridge's peer named", 60, async || {
+    eventually("the other bridge's peer named", 30, async || {
+        for (ask, url) in asks.iter().zip(&urls) {
+            ask.at(url).await?;
+        }
         let told = Ask::new(film.v1, 4003).from([127, 0, 0, 3]).at(&urls[0]).await?;
         told.peers.contains(&([127, 0, 0, 2], 4002).into()).then_some(())
     })
     .await;
+    // Each asks when the other's interval is over, for itself and for its peers; a circle would turn as fast as they can.
     let counted = before.each_ref().map(Counting::seen);
-    assert!(counted.iter().all(|seen| *seen <= 20), "{counted:?} questions between two bridges");
+    let most = 20 + 4 * began.elapsed().as_secs() as usize;
+    assert!(counted.iter().all(|seen| *seen <= most), "{counted:?} questions, more than {most}");
     for mut bridge in bridges {
         assert!(bridge.terminate(15).await.success());
     }

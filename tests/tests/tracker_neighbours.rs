@@ -16,7 +16,7 @@ use p2pbridge_tests::{
     within,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const HASH: [u8; 20] = [0x5a; 20];
@@ -361,7 +361,7 @@ async fn slow_loris() {
     let drips: Vec<_> = (0..100)
         .map(|_| {
             tokio::spawn(async move {
-                let mut stream = TcpStream::connect(server).await.expect("a connection");
+                let mut stream = connection([127, 8, 2, 1], server).await.expect("a connection");
                 let mut byte = [0];
                 for letter in b"GET /announce?info_hash=ZZ".iter().chain(std::iter::repeat(&b'Z')) {
                     let hung_up = tokio::select! {
@@ -387,18 +387,20 @@ async fn slow_loris() {
     alone.ends_well().await;
 }
 
+/// A connection from an address of our choice; `None` when the bridge, or this machine, refuses: that is a bound.
+async fn connection(from: [u8; 4], server: SocketAddr) -> Option<TcpStream> {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((IpAddr::from(from), 0).into()).expect("an address");
+    within("a connection", 10, socket.connect(server)).await.ok()
+}
+
 /// Two thousand connections over which nothing comes: stock clients are served all the same.
 #[tokio::test]
 async fn idle_connections() {
     let alone = Alone::start().await;
     let mut crowd = Vec::new();
-    for _ in 0..2_000 {
-        // The bridge, or this machine, may refuse: that is a bound.
-        let connecting = TcpStream::connect(alone.server);
-        match within("a connection", 10, connecting).await {
-            Ok(stream) => crowd.push(stream),
-            Err(_) => break,
-        }
+    for number in 0..2_000_u16 {
+        crowd.extend(connection([127, 8, 0, 1 + (number % 100) as u8], alone.server).await);
     }
     assert!(crowd.len() >= 500, "{} connections", crowd.len());
     let told = Ask::new(HASH, 4001).at(&alone.http).await.expect("an answer");

@@ -123,7 +123,7 @@ impl Peers {
         let source = number as u64 % sources;
         let same = (load.connections as u64 - source).div_ceil(sources);
         Self {
-            random: Random(number as u64),
+            random: Random::new(),
             cursor: once.then_some(number as u64 / sources),
             step: same,
             mine: u64::from(load.plan.peers).saturating_sub(source).div_ceil(sources),

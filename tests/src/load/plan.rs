@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Ports from which peers are numbered, and how many there are.
 const FIRST_PORT: u64 = 1_025;
@@ -163,9 +164,16 @@ pub(super) fn source(target: IpAddr, number: usize) -> IpAddr {
 }
 
 /// Numbers that look random, and follow from the one before.
-pub(super) struct Random(pub(super) u64);
+pub(super) struct Random(u64);
 
 impl Random {
+    /// Other numbers in each run: else a second run would announce the same peers as the first.
+    pub(super) fn new() -> Self {
+        static RUNS: AtomicU64 = AtomicU64::new(0);
+        let run = RUNS.fetch_add(1, Ordering::Relaxed);
+        Self(mix(run ^ u64::from(std::process::id()) << 32))
+    }
+
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         ((u128::from(mix(self.0)) * u128::from(bound)) >> 64) as u64

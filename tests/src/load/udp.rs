@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg, sendmmsg};
 
-use super::plan::{Random, Swarms, mix, source};
+use super::plan::{Random, Swarms, source};
 use super::{Expect, Plan, Report};
 
 /// Packets that go to the kernel at once.
@@ -151,22 +151,22 @@ struct Source {
 impl Source {
     fn new(plan: &Plan, number: usize, sockets: usize, once: bool) -> Self {
         let first = number as u32;
-        let seed = mix(number as u64 ^ u64::from(std::process::id()) << 32);
+        let mut random = Random::new();
         Self {
             swarms: plan.len(),
             peers: plan.peers,
             first,
             step: sockets as u32,
             cursor: once.then_some((0, first)),
-            random: Random(seed),
-            fresh: matches!(plan.swarms, Swarms::Fresh).then_some(seed),
+            fresh: matches!(plan.swarms, Swarms::Fresh).then(|| random.below(u64::MAX)),
+            random,
         }
     }
 
     /// A swarm, and a peer of it; `None` when all have announced.
     fn next(&mut self) -> Option<(u64, u32)> {
         if let Some(fresh) = &mut self.fresh {
-            *fresh += 1;
+            *fresh = fresh.wrapping_add(1);
             return Some((*fresh, 0));
         }
         if let Some((swarm, peer)) = self.cursor {

@@ -293,11 +293,12 @@ impl Gate {
         let now = Instant::now();
         let wait = list.min_interval.unwrap_or_default().max(list.interval);
         for name in names {
+            let before = self.known(name);
+            if before.as_ref().is_some_and(|known| !known.failed && known.age(now) < OFTEN) {
+                continue;
+            }
             let (mut peers, mut since) = (list.peers.clone(), now);
-            if let Some(before) = self.known(name) {
-                if !before.failed && before.age(now) < OFTEN {
-                    continue;
-                }
+            if let Some(before) = before {
                 // An answer to one who asked for few names few: who was named before is not gone, for a while.
                 if now.saturating_duration_since(before.since) < wait {
                     since = before.since;
@@ -307,8 +308,10 @@ impl Gate {
             }
             peers.truncate(PEERS);
             // Token and warning are for who asked.
-            let (token, warning) = (Vec::new(), String::new());
-            let list = PeerList { peers, token, warning, ..list.clone() };
+            let &PeerList { interval, min_interval, seeders, leechers, stale, .. } = list;
+            let said =
+                PeerList { interval, min_interval, seeders, leechers, stale, ..Default::default() };
+            let list = PeerList { peers, ..said };
             let known = Known { list, at: now, since, next: now + wait, failed: false };
             self.lists.insert(name.short(), Arc::new(known));
         }

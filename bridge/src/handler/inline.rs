@@ -27,28 +27,38 @@ impl Overlay {
         let (now, asker) = (Instant::now(), Asker::of(&announce, false));
         let (names, event) = (announce.names.clone(), announce.event);
         // When the table has no room, the tracker behind may have.
-        let own = table.announce(&announce, false, now).unwrap_or_else(|_| table.list());
+        let _ = table.note(&announce, now);
+        // Whom the bridge knows is looked up when it is needed: mostly it is not.
+        let own = || {
+            let mut list = table.list();
+            if event != PeerEvent::Stopped {
+                let by = Some((asker.endpoint, asker.complete));
+                table.add_peers(&names, asker.most, by, now, &mut list);
+            }
+            list
+        };
         let early = gate.early(&announce, now);
         let said = match &early {
             Some(known) => Ok(known.list.clone()),
             None => gate.pass(announce).await,
         };
         let mut list = match said {
-            Ok(said) => {
-                let mut list = PeerList { peers: Vec::new(), ..said.clone() };
+            Ok(mut list) => {
+                let said = std::mem::take(&mut list.peers);
                 let hosts = table.hosts(&names, asker.complete);
+                list.peers.reserve(asker.most.min(hosts.len() + said.len()));
                 list.peers.extend(hosts.iter().take(asker.most).copied().map(Peer::at));
-                self.own.add(said.peers, &asker, &mut list);
+                self.own.add(said, &asker, &mut list);
                 if early.is_some() {
                     // Who came since the tracker was last asked is known here.
-                    self.own.add(own.peers, &asker, &mut list);
+                    self.own.add(own().peers, &asker, &mut list);
                 }
                 list
             }
             Err(fault) if fault.is_retryable() => {
                 let known = names.first().and_then(|name| gate.known(name));
                 let known = known.and_then(|known| known.peers(now));
-                self.without_tracker(table, own, known, &asker, fault)?
+                self.without_tracker(table, own(), known, &asker, fault)?
             }
             Err(fault) => {
                 table.forget(&names, asker.endpoint);

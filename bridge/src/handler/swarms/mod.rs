@@ -111,6 +111,20 @@ impl SwarmTable {
         Ok(list)
     }
 
+    /// Takes down what a peer announces.
+    ///
+    /// # Errors
+    /// When the table is full of swarms that are in use.
+    pub fn note(&self, announce: &Announce, now: Instant) -> Result<(), Fault> {
+        let second = self.second(now);
+        for name in &announce.names {
+            let mut shard = self.shard(name);
+            shard.sweep(second);
+            shard.note(*name, announce, second).map_err(|shard::Full| self.full())?;
+        }
+        Ok(())
+    }
+
     /// Adds the peers of names to a list, each once, until it has as many as are wanted at most. A seeder is given
     /// leechers only.
     pub fn add_peers(

@@ -38,7 +38,8 @@ fn decode(bytes: &[u8], hint: &Hint) -> Result<Decoded, DecodeError> {
     let lost = match &unified {
         Ok(body) => {
             let again = write(kind, body, hint)?;
-            let again = read(&again, &Hint { kind: None, ..hint.clone() })?;
+            let hint = Hint { kind: Some(kind.word().to_owned()), ..hint.clone() };
+            let again = read(&again, &hint)?;
             differences(kind.word(), &fields, &again.fields(), losses::LOSSES)
         }
         Err(_) => Vec::new(),

@@ -17,7 +17,8 @@ use p2pbridge_adapters::{
 use p2pbridge_proto::{Envelope, FILE_DESCRIPTOR_SET, Name, v1};
 use prost::Message as _;
 use prost_reflect::{
-    DescriptorPool, DynamicMessage, MapKey, ReflectMessage as _, SerializeOptions, Value,
+    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, ReflectMessage as _,
+    SerializeOptions, Value,
 };
 use serde_json::json;
 
@@ -209,19 +210,27 @@ fn as_text(
     out
 }
 
-/// The fields that are set, one a line, those of inner messages further in.
+/// The fields, one a line, those of inner messages further in. Numbers that are 0 are among them, but for the
+/// envelope's own.
 fn fields_text(out: &mut String, message: &DynamicMessage, depth: usize) {
-    for (field, value) in message.fields() {
-        match value {
+    for field in message.descriptor().fields() {
+        let number = !field.supports_presence()
+            && !field.is_list()
+            && matches!(field.kind(), Kind::Uint32 | Kind::Uint64 | Kind::Int32 | Kind::Enum(_));
+        if !message.has_field(&field) && !(number && depth > 1) {
+            continue;
+        }
+        match &*message.get_field(&field) {
             Value::List(values) => {
-                values.iter().for_each(|value| value_text(out, field.name(), value, depth));
+                values.iter().for_each(|value| value_text(out, &field, value, depth));
             }
-            value => value_text(out, field.name(), value, depth),
+            value => value_text(out, &field, value, depth),
         }
     }
 }
 
-fn value_text(out: &mut String, name: &str, value: &Value, depth: usize) {
+fn value_text(out: &mut String, field: &FieldDescriptor, value: &Value, depth: usize) {
+    let name = field.name();
     let indent = "  ".repeat(depth);
     let text = match value {
         Value::Message(message)
@@ -252,7 +261,12 @@ fn value_text(out: &mut String, name: &str, value: &Value, depth: usize) {
         Value::U64(value) => value.to_string(),
         Value::F32(value) => value.to_string(),
         Value::F64(value) => value.to_string(),
-        Value::EnumNumber(number) => number.to_string(),
+        Value::EnumNumber(number) => match field.kind() {
+            Kind::Enum(words) => words
+                .get_value(*number)
+                .map_or_else(|| number.to_string(), |word| word.name().to_owned()),
+            _ => number.to_string(),
+        },
         Value::List(values) => format!("{} values", values.len()),
         Value::Map(entries) => {
             let keys: Vec<_> = entries.keys().filter_map(MapKey::as_str).collect();
@@ -282,9 +296,12 @@ mod tests {
     fn a_message_is_shown_as_sent_as_unified_and_as_json() {
         let (text, json) = shown(REFUSAL);
         assert!(text.starts_with("bittorrent: HTTP refusal (http-failure)\n"), "{text}");
-        for line in
-            ["  failure reason  busy\n", "  retry in        5 min\n", "    retry_after  300 s\n"]
-        {
+        for line in [
+            "  failure reason  busy\n",
+            "  retry in        5 min\n",
+            "    retry_after  300 s\n",
+            "    code  ERROR_CODE_OVERLOADED\n",
+        ] {
             assert!(text.contains(line), "{text}");
         }
         assert_eq!(json["envelope"]["error"]["code"], "ERROR_CODE_OVERLOADED");

@@ -67,6 +67,11 @@ pub(super) const LOSSES: &[Loss] = &[
     },
     Loss {
         kinds: &["udp-announce-answer"],
+        field: "peer",
+        why: "a packet has peers of one family only, and no more than fit into it",
+    },
+    Loss {
+        kinds: &["udp-announce-answer"],
         field: "left over",
         why: "bytes behind the last whole entry say nothing",
     },

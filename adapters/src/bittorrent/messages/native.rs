@@ -63,12 +63,10 @@ pub(super) fn read_udp(packet: &[u8], kind: Kind, ipv6: bool) -> Result<Message,
         Kind::UdpConnectRequest | Kind::UdpAnnounceRequest | Kind::UdpScrapeRequest => {
             Native::UdpRequest(UdpRequest::decode(packet).map_err(failed)?)
         }
-        Kind::UdpEmptyAnswer => match packet.as_chunks::<4>() {
-            ([[0, 0, 0, 1], transaction], []) => {
-                Native::UdpEmpty { transaction: u32::from_be_bytes(*transaction) }
-            }
-            _ => return Err(DecodeError("it is no such packet of 8 bytes".to_owned())),
-        },
+        Kind::UdpEmptyAnswer if packet.len() == 8 && packet.starts_with(&1u32.to_be_bytes()) => {
+            let transaction = packet.last_chunk().copied().map_or(0, u32::from_be_bytes);
+            Native::UdpEmpty { transaction }
+        }
         _ => Native::UdpResponse(UdpResponse::decode(packet, ipv6).map_err(failed)?),
     };
     let extra = extra(packet, &native, ipv6);
@@ -170,7 +168,7 @@ pub(super) fn unified(native: Native, hint: &Hint) -> Result<Body, &'static str>
         }
         Native::HttpFailure(failure) => fault_of_failure(failure).into(),
         Native::UdpEmpty { .. } => {
-            let text = "the tracker does not list the info-hash: its answer is empty";
+            let text = "the info-hash is not listed: the tracker's answer is empty";
             Fault::new(ErrorCode::UnknownName, text).into()
         }
     })

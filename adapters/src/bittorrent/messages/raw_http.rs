@@ -251,7 +251,8 @@ struct Answer {
 impl Answer {
     fn read(bytes: &[u8]) -> Result<Self> {
         if !bytes.starts_with(b"HTTP/") {
-            return Ok(Self { status: None, extra: Vec::new(), body: bytes.to_vec() });
+            let body = bytes.trim_ascii_end().to_vec();
+            return Ok(Self { status: None, extra: Vec::new(), body });
         }
         let (head, body) = split_head(bytes)?;
         let (line, rest) =
@@ -269,7 +270,7 @@ impl Answer {
         if let Some(coding) = header("content-encoding").filter(|coding| *coding != "identity") {
             return fail(format!("its body is compressed ({coding}): unpack it first"));
         }
-        let body = match (header("transfer-encoding"), header("content-length")) {
+        let mut body = match (header("transfer-encoding"), header("content-length")) {
             (Some(coding), _) if coding.eq_ignore_ascii_case("chunked") => unchunked(body)?,
             (_, Some(length)) => {
                 let whole = length.parse().ok().and_then(|length: usize| body.get(..length));
@@ -279,6 +280,8 @@ impl Answer {
             }
             _ => body.to_vec(),
         };
+        // aquatic_http puts a line end behind the bencode.
+        body.truncate(body.trim_ascii_end().len());
         let mut extra = vec![Field::new("status", status)];
         let status = Some(status.to_owned());
         extra.extend(headers);

@@ -426,7 +426,10 @@ fn decode_url_data(mut options: &[u8]) -> String {
             break;
         }
     }
-    String::from_utf8_lossy(&out).into_owned()
+    let mut text = String::from_utf8_lossy(&out).into_owned();
+    let end = (0..=text.len().min(MAX_URL_DATA)).rev().find(|at| text.is_char_boundary(*at));
+    text.truncate(end.unwrap_or(0));
+    text
 }
 
 struct Fields<'a> {

@@ -141,7 +141,7 @@ pub fn parse_scrape(
     }
     let files = dict.get(b"files").and_then(Value::dict).ok_or(ResponseError::Field("files"))?;
     let swarms = files.entries().iter().filter_map(|(key, value)| {
-        let (hash, swarm) = (<[u8; 20]>::try_from(*key).ok()?, value.dict()?);
+        let (hash, swarm) = (swarm_hash(files, key)?, value.dict()?);
         let counts = SwarmCounts {
             complete: count(swarm, b"complete").unwrap_or(0),
             incomplete: count(swarm, b"incomplete").unwrap_or(0),
@@ -151,6 +151,20 @@ pub fn parse_scrape(
         Some((hash, counts))
     });
     Ok(Ok(swarms.collect()))
+}
+
+/// The info-hash that is a key. npm's bittorrent-tracker 11 writes it as text: each byte from 128 on as two of UTF-8.
+fn swarm_hash(files: &Dict<'_>, key: &[u8]) -> Option<[u8; 20]> {
+    let of_text = || {
+        if key.len() > 40 {
+            return None;
+        }
+        let letters = std::str::from_utf8(key).ok()?.chars();
+        let bytes: Option<Vec<u8>> = letters.map(|c| u8::try_from(u32::from(c)).ok()).collect();
+        let hash: [u8; 20] = bytes?.try_into().ok()?;
+        files.get(&hash).is_none().then_some(hash)
+    };
+    key.try_into().ok().or_else(of_text)
 }
 
 impl AnnounceResponse {

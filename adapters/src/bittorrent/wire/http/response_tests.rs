@@ -90,6 +90,16 @@ fn reads_the_answers_of_opentracker_and_npm_bittorrent_tracker() {
     assert_eq!(parse_scrape(npm).unwrap().unwrap()[0].1.complete, 1);
 }
 
+#[test]
+fn an_info_hash_that_npm_wrote_as_text_is_one() {
+    let npm =
+        include_bytes!("../../../../../tests/fixtures/bittorrent/captures/npm-http-scrape.answer");
+    let body = npm.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+    let (hash, counts) = parse_scrape(&npm[body..]).unwrap().unwrap()[0];
+    assert_eq!(hash[..4], [0xF9, 0x4C, 0xFD, 0x79]);
+    assert_eq!((counts.complete, counts.incomplete), (1, 1));
+}
+
 prop_compose! {
     fn any_response()(
         (interval, min_interval) in (1u64..86_400, prop::option::of(1u64..86_400)),

@@ -1,8 +1,8 @@
 //! Runs real third-party programs around the bridge, and stops them.
 //!
 //! A scenario begins with a [`Scene`]: a directory of its own, whose logs are shown when the test fails. Programs started in it end
-//! with it. Everything listens on 127.0.0.1 at a port of its own. Whoever waits here waits for an event, with a deadline, and panics with
-//! what it waited for.
+//! with it. Everything listens on a loopback address, 127.0.0.1 if not told otherwise, at a port of its own. Whoever waits here waits for
+//! an event, with a deadline, and panics with what it waited for.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,6 +18,7 @@ mod counting;
 mod evil;
 mod files;
 mod hostile;
+mod http;
 mod libtorrent;
 pub mod load;
 mod peer;
@@ -32,7 +33,7 @@ mod verdict;
 mod wait;
 mod world;
 
-pub use announce::{Answer, Ask, Told, get, percent, say};
+pub use announce::{Ask, Told, percent};
 pub use aria2::Aria2;
 pub use bridge::{Bridge, Config, OverlayConfig, Ran, TrackerConfig, bridge_binary};
 pub use check::{Json, parse_csv, parse_jsonl};
@@ -40,6 +41,7 @@ pub use counting::Counting;
 pub use evil::{Evil, Manner};
 pub use files::{Tree, fill, sha256_file, tree};
 pub use hostile::{BadTracker, Hostile};
+pub use http::{Answer, get, say};
 pub use libtorrent::{LibTorrent, LtStatus};
 pub use peer::{Client, Limits, Peer, What};
 pub use ports::free_port;

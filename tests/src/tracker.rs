@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use crate::announce::{get, percent};
+use crate::announce::percent;
 use crate::files::hex;
+use crate::http::get;
 use crate::process::script;
 use crate::torrent::value;
 use crate::wait::eventually;
@@ -191,7 +192,7 @@ pub async fn scrape_at(server: SocketAddr, hash: &[u8; 20]) -> Option<Swarm> {
 }
 
 async fn scrape_now(server: SocketAddr, hash: &[u8; 20]) -> Option<Swarm> {
-    let socket = UdpSocket::bind((crate::announce::loopback(server), 0)).await.ok()?;
+    let socket = UdpSocket::bind((crate::http::loopback(server), 0)).await.ok()?;
     socket.connect(server).await.ok()?;
     let mut ask = 0x417_2710_1980_u64.to_be_bytes().to_vec();
     ask.extend([0, 0, 0, 0, 1, 2, 3, 4]);

@@ -236,6 +236,8 @@ pub trait Integrity: Send + Sync {
 pub trait TrackerServer: Send + Sync {
     /// Where it listens.
     fn endpoints(&self) -> Vec<SocketAddr>;
+    /// What peers are given to ask it, with the addresses at which it listens.
+    fn urls(&self) -> Vec<String>;
     /// Serves until told to stop; calls the handler for each native request.
     async fn serve(self: Arc<Self>, handler: Arc<dyn Handler>, stop: CancellationToken);
     /// What it has done since the start.

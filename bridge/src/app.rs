@@ -71,7 +71,7 @@ pub struct App {
     /// Where the peers of each overlay reach it.
     pub seeders: HashMap<OverlayId, Vec<SocketAddr>>,
     /// Where the bridge is a tracker of an overlay.
-    pub trackers: HashMap<OverlayId, Vec<SocketAddr>>,
+    pub trackers: HashMap<OverlayId, Vec<String>>,
     /// The names.
     pub names: Arc<NameDesk>,
     /// How it is doing.
@@ -192,7 +192,7 @@ impl App {
                 tasks.spawn(seeder.clone().serve(library, stops.faces.clone()));
             }
             if let Some(server) = &overlay.adapter.tracker_server {
-                trackers.insert(overlay.id.clone(), server.endpoints());
+                trackers.insert(overlay.id.clone(), server.urls());
                 tasks.spawn(server.clone().serve(handler.clone(), stops.faces.clone()));
             }
         }

@@ -65,6 +65,7 @@ impl Default for ServerConfig {
 pub struct BtTrackerServer {
     overlay: OverlayId,
     endpoints: Vec<SocketAddr>,
+    urls: Vec<String>,
     trust_forwarded_for: bool,
     ids: ConnectionIds,
     /// One for each thread.
@@ -90,7 +91,7 @@ impl BtTrackerServer {
         let failed =
             |what: String, source: io::Error| BuildError { overlay: overlay.clone(), what, source };
         let workers = config.workers.max(1);
-        let mut endpoints = Vec::new();
+        let (mut endpoints, mut urls) = (Vec::new(), Vec::new());
         let mut http: Vec<Vec<TcpListener>> = Vec::new();
         http.resize_with(workers, Vec::new);
         let mut udp = Vec::new();
@@ -98,7 +99,9 @@ impl BtTrackerServer {
             let fail = |error| failed(format!("listen on {address} as a tracker"), error);
             let opened = listen::tcp_group(*address, workers);
             let Some(group) = if_there(overlay, *address, opened).map_err(fail)? else { continue };
-            endpoints.push(first(&group, TcpListener::local_addr).map_err(fail)?);
+            let endpoint = first(&group, TcpListener::local_addr).map_err(fail)?;
+            endpoints.push(endpoint);
+            urls.push(format!("http://{endpoint}/announce"));
             for (thread, listener) in http.iter_mut().zip(group) {
                 thread.push(listener);
             }
@@ -108,7 +111,9 @@ impl BtTrackerServer {
             let fail = |error| failed(format!("listen on {address} (UDP) as a tracker"), error);
             let opened = listen::udp_group(*address, workers);
             let Some(group) = if_there(overlay, *address, opened).map_err(fail)? else { continue };
-            endpoints.push(first(&group, UdpSocket::local_addr).map_err(fail)?);
+            let endpoint = first(&group, UdpSocket::local_addr).map_err(fail)?;
+            endpoints.push(endpoint);
+            urls.push(format!("udp://{endpoint}/announce"));
             udp.extend(group);
         }
         let ids = ConnectionIds::new(Instant::now())
@@ -118,6 +123,7 @@ impl BtTrackerServer {
         Ok(Arc::new(Self {
             overlay: overlay.clone(),
             endpoints,
+            urls,
             trust_forwarded_for: config.trust_forwarded_for,
             ids,
             tallies,
@@ -136,6 +142,10 @@ impl TrackerServer for BtTrackerServer {
     /// Those of HTTP, then those of UDP.
     fn endpoints(&self) -> Vec<SocketAddr> {
         self.endpoints.clone()
+    }
+
+    fn urls(&self) -> Vec<String> {
+        self.urls.clone()
     }
 
     async fn serve(self: Arc<Self>, handler: Arc<dyn Handler>, stop: CancellationToken) {

@@ -174,7 +174,7 @@ fn tracker_text(tracker: &v1::TrackerStatus, now: Timestamp) -> String {
 fn server_text(server: &v1::TrackerServerStatus) -> String {
     let mut text = format!(
         "the bridge is a tracker at {}: {} swarms, {} peers; {} requests",
-        server.endpoints.join(", "),
+        server.urls.join(", "),
         grouped(server.swarms),
         grouped(server.peers),
         grouped(server.requests)
@@ -221,7 +221,7 @@ fn snapshot_json(snapshot: &Snapshot) -> Value {
     };
     let server = |server: &v1::TrackerServerStatus| {
         json!({
-            "endpoints": server.endpoints,
+            "urls": server.urls,
             "swarms": server.swarms,
             "peers": server.peers,
             "requests": server.requests,
@@ -307,7 +307,7 @@ mod tests {
             trackers: vec![tracker],
             swarms: vec![swarm],
             tracker_server: Some(v1::TrackerServerStatus {
-                endpoints: vec!["127.0.0.1:6969".to_owned()],
+                urls: vec!["udp://127.0.0.1:6969/announce".to_owned()],
                 swarms: 2,
                 peers: 1_000_000,
                 requests: 7,
@@ -333,7 +333,7 @@ mod tests {
             "a (bittorrent, presence): unknown",
             "http://t.example/announce: down, answered 5 s ago, 12,345 questions over its budget of 10 a second, left \
              alone for 15 s, 3 failures since: refused",
-            "the bridge is a tracker at 127.0.0.1:6969: 2 swarms, 1,000,000 peers; 7 requests, 1 malformed",
+            "the bridge is a tracker at udp://127.0.0.1:6969/announce: 2 swarms, 1,000,000 peers; 7 requests, 1 malformed",
             "film",
             "! film: no source",
             "a → b",

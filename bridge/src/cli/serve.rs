@@ -34,8 +34,8 @@ pub(super) async fn run(config: Config) -> ExitCode {
     for (overlay, endpoints) in &app.seeders {
         tracing::info!(%overlay, ?endpoints, "listening for peers");
     }
-    for (overlay, endpoints) in &app.trackers {
-        tracing::info!(%overlay, ?endpoints, "serving as a tracker");
+    for (overlay, urls) in &app.trackers {
+        tracing::info!(%overlay, ?urls, "serving as a tracker");
     }
     if routes == 0 {
         tracing::warn!("no route is configured: nothing will cross");

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+pub(super) use crate::config::human as size;
+
 /// Rows under headings, each column as wide as it must be.
 #[derive(Debug, Default)]
 pub(super) struct Table {
@@ -58,25 +60,6 @@ pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
 }
 
-/// `1.00 GiB`; whole bytes below 1 KiB.
-pub(super) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut power = usize::try_from(bytes.ilog2() / 10).unwrap_or(1);
-    // In hundredths, rounded; what would be shown as 1024.00 goes to the next unit.
-    let hundredths = |power: usize| {
-        let unit = 1u128 << (10 * power);
-        (u128::from(bytes) * 100 + unit / 2) / unit
-    };
-    if hundredths(power) >= 102_400 && power < UNITS.len() {
-        power += 1;
-    }
-    let shown = hundredths(power);
-    format!("{}.{:02} {}", shown / 100, shown % 100, UNITS[power - 1])
-}
-
 /// `1,073,741,824`.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -101,11 +84,6 @@ mod tests {
 
     #[test]
     fn sizes_are_rounded_and_exact() {
-        assert_eq!(size(1023), "1023 B");
-        assert_eq!(size(1024), "1.00 KiB");
-        assert_eq!(size(1 << 30), "1.00 GiB");
-        assert_eq!(size((1 << 20) - 1), "1.00 MiB");
-        assert_eq!(size(u64::MAX), "16.00 EiB");
         assert_eq!(exact(1 << 30), "1.00 GiB (1,073,741,824 bytes)");
         assert_eq!(
             (grouped(0), grouped(999), grouped(1000)),

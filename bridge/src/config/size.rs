@@ -62,21 +62,24 @@ impl fmt::Display for ByteSize {
     }
 }
 
-/// A number of bytes for people: `1.50 MiB`.
+/// A number of bytes for people: `1.50 MiB`; whole bytes below 1 KiB.
 #[must_use]
 pub fn human(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    #[allow(clippy::cast_precision_loss, reason = "three digits are shown")]
-    let mut value = bytes as f64;
-    let mut shown = "B";
-    for unit in UNITS {
-        if value < 1024.0 {
-            break;
-        }
-        value /= 1024.0;
-        shown = unit;
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
     }
-    if shown == "B" { format!("{bytes} B") } else { format!("{value:.2} {shown}") }
+    let mut power = usize::try_from(bytes.ilog2() / 10).unwrap_or(1);
+    // In hundredths, rounded; what would be shown as 1024.00 goes to the next unit.
+    let hundredths = |power: usize| {
+        let unit = 1u128 << (10 * power);
+        (u128::from(bytes) * 100 + unit / 2) / unit
+    };
+    if hundredths(power) >= 102_400 && power < UNITS.len() {
+        power += 1;
+    }
+    let shown = hundredths(power);
+    format!("{}.{:02} {}", shown / 100, shown % 100, UNITS[power - 1])
 }
 
 #[cfg(test)]
@@ -93,6 +96,9 @@ mod tests {
             assert_eq!(parse(bad), None, "{bad}");
         }
         assert_eq!(human(1023), "1023 B");
+        assert_eq!(human(1024), "1.00 KiB");
         assert_eq!(human(3 << 19), "1.50 MiB");
+        assert_eq!(human((1 << 20) - 1), "1.00 MiB");
+        assert_eq!(human(u64::MAX), "16.00 EiB");
     }
 }

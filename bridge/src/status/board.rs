@@ -107,7 +107,7 @@ impl Board {
         let server = overlay.adapter.tracker_server.as_ref()?;
         let (counts, size) = (server.counts(), self.handler.size(&overlay.id).unwrap_or_default());
         Some(v1::TrackerServerStatus {
-            endpoints: server.endpoints().iter().map(ToString::to_string).collect(),
+            urls: server.urls(),
             swarms: size.swarms as u64,
             peers: size.peers as u64,
             requests: counts.requests,

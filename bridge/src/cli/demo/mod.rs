@@ -7,7 +7,6 @@ mod report;
 use std::{
     fs::File,
     io::{self, Read as _, Write as _},
-    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -16,7 +15,7 @@ use std::{
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use p2pbridge_adapters::{
-    Description, TrackerServer,
+    Description,
     bittorrent::{create, magnet},
     registry,
 };
@@ -25,10 +24,7 @@ use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use self::peers::{DemoPeer, DemoTracker};
-use crate::{
-    app::App,
-    config::{Config, human},
-};
+use crate::{app::App, config::Config};
 
 /// Piece lengths of the two swarms: the bridge maps one onto the other.
 const PIECE_A: u64 = 256 << 10;
@@ -252,15 +248,4 @@ fn progress(length: u64, quiet: bool) -> ProgressBar {
         "a → bridge → b  {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {eta}",
     );
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
-/// Sizes for people, with the exact number.
-fn size(bytes: u64) -> String {
-    format!("{} ({bytes} bytes)", human(bytes))
-}
-
-/// A tracker server that is up, and its announce address.
-fn announce_url(server: &Arc<dyn TrackerServer>) -> Option<String> {
-    let endpoint: SocketAddr = *server.endpoints().first()?;
-    Some(format!("http://{endpoint}/announce"))
 }

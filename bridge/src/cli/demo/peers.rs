@@ -24,7 +24,7 @@ use p2pbridge_proto::{Announce, Bits, Name, OverlayId, Peer, PeerEvent, Reply, R
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, announce_url};
+use super::Failure;
 use crate::handler::SwarmTable;
 
 /// How long a tracker has to answer.
@@ -45,7 +45,7 @@ impl DemoTracker {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         let config = ServerConfig { http: vec![loopback], workers: 1, ..ServerConfig::default() };
         let server: Arc<dyn TrackerServer> = BtTrackerServer::bind(&id, &config)?;
-        let url = announce_url(&server).ok_or("the tracker has no address")?;
+        let url = server.urls().into_iter().next().ok_or("the tracker has no address")?;
         let interval = Duration::from_secs(5);
         let terms = TrackerTerms { interval, ..TrackerTerms::default() };
         tokio::spawn(server.serve(Arc::new(SwarmTable::new(terms)), stop.clone()));

@@ -6,7 +6,10 @@ use p2pbridge_adapters::Description;
 use p2pbridge_nametable::Binding;
 use p2pbridge_proto::v1;
 
-use super::{super::usage::table, main_name, size};
+use super::{
+    super::{table::exact, usage::table},
+    main_name,
+};
 use crate::{
     config::human,
     status::export::{Exporter, Format},
@@ -47,7 +50,7 @@ impl Report<'_> {
         println!();
         println!("The peer in b has the file, byte for byte.");
         println!("  file        {}", self.file.display());
-        println!("  size        {}", size(self.length));
+        println!("  size        {}", exact(self.length));
         println!("  SHA-256     {}", self.sha256);
         println!("  name in a   {}  pieces of {}", main_name(self.a), human(self.a.unit));
         println!("  name in b   {}  pieces of {}", main_name(self.b), human(self.b.unit));

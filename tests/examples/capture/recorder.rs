@@ -107,13 +107,17 @@ async fn packets(socket: Arc<UdpSocket>, there: SocketAddr, kept: Kept) {
         kept.lock()
             .expect("the exchanges")
             .push(Exchange { asked: said.to_vec(), answered: Vec::new() });
-        if !clients.contains_key(&client) {
-            let upstream = Arc::new(UdpSocket::bind((there.ip(), 0)).await.expect("a socket"));
-            upstream.connect(there).await.expect("the tracker's address");
-            tokio::spawn(answers(socket.clone(), client, upstream.clone(), kept.clone()));
-            clients.insert(client, upstream);
-        }
-        let _ = clients[&client].send(said).await;
+        let upstream = match clients.get(&client) {
+            Some(upstream) => upstream.clone(),
+            None => {
+                let upstream = Arc::new(UdpSocket::bind((there.ip(), 0)).await.expect("a socket"));
+                upstream.connect(there).await.expect("the tracker's address");
+                tokio::spawn(answers(socket.clone(), client, upstream.clone(), kept.clone()));
+                clients.insert(client, upstream.clone());
+                upstream
+            }
+        };
+        let _ = upstream.send(said).await;
     }
 }
 

@@ -141,10 +141,10 @@ fn udp_answer(data: &[u8]) {
 
 /// However the bytes are cut, they are the same messages; and what is written is read again.
 fn peer_wire(data: &[u8]) {
-    if let Some(head) = data.first_chunk::<{ Handshake::LEN }>() {
-        if let Ok(handshake) = Handshake::decode(head) {
-            assert_eq!(Handshake::decode(&handshake.encode()), Ok(handshake));
-        }
+    if let Some(head) = data.first_chunk::<{ Handshake::LEN }>()
+        && let Ok(handshake) = Handshake::decode(head)
+    {
+        assert_eq!(Handshake::decode(&handshake.encode()), Ok(handshake));
     }
     let limits = peer::Limits::new(1000, 16 << 10);
     let whole = messages(&[data], &limits);

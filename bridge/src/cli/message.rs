@@ -214,10 +214,10 @@ fn as_text(
 /// envelope's own.
 fn fields_text(out: &mut String, message: &DynamicMessage, depth: usize) {
     for field in message.descriptor().fields() {
-        let number = !field.supports_presence()
-            && !field.is_list()
-            && matches!(field.kind(), Kind::Uint32 | Kind::Uint64 | Kind::Int32 | Kind::Enum(_));
-        if !message.has_field(&field) && !(number && depth > 1) {
+        let number =
+            matches!(field.kind(), Kind::Uint32 | Kind::Uint64 | Kind::Int32 | Kind::Enum(_));
+        let zero = number && !field.supports_presence() && !field.is_list() && depth > 1;
+        if !message.has_field(&field) && !zero {
             continue;
         }
         match &*message.get_field(&field) {

@@ -439,7 +439,7 @@ fn connect(socket: &UdpSocket) -> u64 {
             return u64::from_be_bytes(answer[8..16].try_into().unwrap_or_default());
         }
         // As long as nobody listens, the kernel says so at once.
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::park_timeout(Duration::from_millis(20));
     }
     panic!("{:?} gives no connection id", socket.peer_addr())
 }

@@ -169,9 +169,9 @@ async fn each_odd_answer_is_a_clear_fault_and_the_next_question_works() {
         ("a refusal", body("d14:failure reason4:no!!e"), Forbidden, "no!!"),
         (
             "an unlisted one",
-            body("d14:failure reason13:not found hree"),
+            body(concat!("d14:failure reason9:not found", "e")),
             UnknownName,
-            "not found hre",
+            "not found",
         ),
         ("closed unanswered", Vec::new(), Unavailable, "without an answer"),
         ("a head cut", b"HTTP/1.1 20".to_vec(), Unavailable, "too early"),

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -140,8 +140,7 @@ impl Limiter {
     /// # Errors
     /// When there is no room until the deadline, or its first message could not leave before it.
     pub async fn admit(&self, deadline: Instant) -> Result<Ticket<'_>, Shed> {
-        let ticket =
-            |permit| Ticket { limiter: self, begun: AtomicBool::new(false), _room: permit };
+        let ticket = |permit| Ticket { limiter: self, last: Mutex::new(None), _room: permit };
         if let Ok(permit) = self.room.try_acquire() {
             return Ok(ticket(permit));
         }
@@ -203,7 +202,8 @@ impl Limiter {
 /// A question that was let in.
 pub struct Ticket<'a> {
     limiter: &'a Limiter,
-    begun: AtomicBool,
+    /// When its last message left.
+    last: Mutex<Option<Instant>>,
     _room: SemaphorePermit<'a>,
 }
 
@@ -215,10 +215,10 @@ impl Ticket<'_> {
     pub async fn message(&self, deadline: Instant) -> Result<(), Shed> {
         match self.limiter.leave(deadline).await {
             Ok(()) => {
-                self.begun.store(true, Ordering::Relaxed);
+                *self.last() = Some(Instant::now());
                 Ok(())
             }
-            Err(others) if self.begun.load(Ordering::Relaxed) => {
+            Err(others) if self.begun() => {
                 let at = self.limiter.expected(others);
                 let retry_after = at.saturating_duration_since(Instant::now());
                 Err(Shed { retry_after, bound: self.limiter.budget })
@@ -230,7 +230,17 @@ impl Ticket<'_> {
     /// Whether a message of the question has left.
     #[must_use]
     pub fn begun(&self) -> bool {
-        self.begun.load(Ordering::Relaxed)
+        self.last().is_some()
+    }
+
+    /// How long ago its last message left, if one has: what it waited for its turn before is not the tracker's time.
+    #[must_use]
+    pub fn since_last(&self) -> Option<Duration> {
+        self.last().map(|last| last.elapsed())
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

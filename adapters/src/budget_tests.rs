@@ -131,6 +131,21 @@ async fn questions_in_flight_are_bounded_and_those_taken_back_leave_no_trace() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waits_for_its_turn_is_not_on_its_way() {
+    let limiter = Limiter::new(Budget { per_second: 1, in_flight: 2 });
+    let ticket = limiter.admit(Instant::now() + 9 * SECOND).await.unwrap();
+    assert_eq!(ticket.since_last(), None);
+    let start = Instant::now();
+    for _ in 0..2 {
+        ticket.message(Instant::now() + 9 * SECOND).await.unwrap();
+        assert_eq!(ticket.since_last(), Some(Duration::ZERO));
+    }
+    assert!(start.elapsed() >= SECOND);
+    tokio::time::advance(SECOND / 4).await;
+    assert_eq!(ticket.since_last(), Some(SECOND / 4));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_repetition_that_may_not_leave_is_no_question_shed() {
     let limiter = Limiter::new(Budget { per_second: 1, in_flight: 2 });
     let ticket = limiter.admit(Instant::now() + SECOND).await.unwrap();

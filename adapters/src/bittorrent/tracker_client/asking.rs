@@ -140,9 +140,8 @@ impl BtTrackerClient {
         question: &Question<'_>,
         deadline: Instant,
     ) -> Result<Vec<Answer>, Problem> {
-        let asked = Instant::now();
         let result = self.answers(tracker, question, deadline).await;
-        tracker.note(pass, &result, asked.elapsed());
+        tracker.note(pass, &result);
         result
     }
 
@@ -242,6 +241,7 @@ impl BtTrackerClient {
                 } else {
                     http::scrape(tracker, hashes, trip).await
                 };
+                tracker.note_trip(&answer, ticket.since_last());
                 return answer.map(Answer::Scraped);
             }
         };
@@ -250,6 +250,7 @@ impl BtTrackerClient {
         } else {
             http::announce(tracker, &native, trip).await
         };
+        tracker.note_trip(&answer, ticket.since_last());
         answer.map(Answer::Announced)
     }
 }

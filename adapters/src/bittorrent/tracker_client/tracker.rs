@@ -142,7 +142,7 @@ impl Tracker {
     }
 
     /// Takes down how it answered. What was not sent says nothing of it.
-    pub(super) fn note<T>(&self, pass: Pass<'_>, result: &Result<T, Problem>, took: Duration) {
+    pub(super) fn note<T>(&self, pass: Pass<'_>, result: &Result<T, Problem>) {
         let mut state = self.state();
         let answered = match result {
             Err(Problem::Shed(_)) => return drop(state),
@@ -159,7 +159,6 @@ impl Tracker {
         };
         if answered {
             health.last_answer = Some(SystemTime::now());
-            health.round_trip = Some(took);
             health.consecutive_failures = 0;
             state.rounds = 0;
             state.rests_until = None;
@@ -173,6 +172,14 @@ impl Tracker {
             }
         }
         drop(state);
+    }
+
+    /// Takes down how long an answer took.
+    pub(super) fn note_trip<T>(&self, result: &Result<T, Problem>, took: Option<Duration>) {
+        if matches!(result, Ok(_) | Err(Problem::Refused(_))) {
+            let mut state = self.state();
+            state.health.round_trip = took.or(state.health.round_trip);
+        }
     }
 
     /// Why it is not asked now, if it is left alone.
@@ -236,7 +243,7 @@ mod tests {
 
     fn fail(tracker: &Tracker, pass: Pass<'_>) {
         let failed = Problem::failed(ErrorCode::Unavailable, "gone");
-        tracker.note(pass, &Err::<(), _>(failed), Duration::ZERO);
+        tracker.note(pass, &Err::<(), _>(failed));
     }
 
     #[test]
@@ -268,7 +275,7 @@ mod tests {
         drop(probe);
         let probe = tracker.pass(Instant::now()).unwrap();
         let shed = Problem::Shed(Fault::new(ErrorCode::Overloaded, "budget"));
-        tracker.note(probe, &Err::<(), _>(shed), Duration::ZERO);
+        tracker.note(probe, &Err::<(), _>(shed));
         let probe = tracker.pass(Instant::now()).unwrap();
         fail(&tracker, probe);
         assert_eq!(tracker.health().rests_for, Some(Duration::from_secs(5)));
@@ -279,7 +286,8 @@ mod tests {
         assert_eq!(tracker.health().rests_for, Some(Duration::from_secs(15)));
         tokio::time::advance(Duration::from_secs(15)).await;
         let probe = tracker.pass(Instant::now()).unwrap();
-        tracker.note(probe, &Ok(()), Duration::from_millis(3));
+        tracker.note(probe, &Ok(()));
+        tracker.note_trip(&Ok(()), Some(Duration::from_millis(3)));
         let (one, two) = (tracker.pass(Instant::now()), tracker.pass(Instant::now()));
         assert!(one.is_ok() && two.is_ok() && !tracker.is_doubtful());
         let health = tracker.health();
@@ -293,7 +301,7 @@ mod tests {
         let ask = |good: bool| {
             let pass = tracker.pass(Instant::now()).unwrap();
             if good {
-                tracker.note(pass, &Ok(()), Duration::ZERO)
+                tracker.note(pass, &Ok(()))
             } else {
                 fail(&tracker, pass)
             }

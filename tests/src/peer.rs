@@ -101,17 +101,11 @@ impl Peer {
     ) -> Self {
         match client {
             Client::Aria2 => Self::Aria2(Aria2::seed(scene, what, dir, limits, at)),
-            Client::LibTorrent => {
-                let mut peer = LibTorrent::start(scene, at).await;
-                peer.add(what, dir, limits).await;
+            // They look at what is there, and have it.
+            Client::LibTorrent | Client::Transmission => {
+                let mut peer = Self::leech_at(at, client, scene, what, dir, limits).await;
                 peer.finished(30).await;
-                Self::LibTorrent(peer)
-            }
-            Client::Transmission => {
-                let peer = Transmission::start(scene, dir, limits, at).await;
-                peer.add(what).await;
-                peer.finished(30).await;
-                Self::Transmission(peer)
+                peer
             }
         }
     }

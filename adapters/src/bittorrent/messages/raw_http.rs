@@ -5,8 +5,8 @@ use crate::{
     bittorrent::wire::{
         bencode::{Dict, Document, Limits, Value},
         http::{
-            AnnounceRequest, AnnounceResponse, Failure, ScrapeRequest, SwarmCounts, parse_announce,
-            parse_scrape,
+            AnnounceRequest, AnnounceResponse, FIELDS, Failure, ScrapeRequest, SwarmCounts,
+            parse_announce, parse_scrape,
         },
     },
     message::{DecodeError, Field},
@@ -68,26 +68,11 @@ pub(super) fn request(bytes: &[u8], kind: Kind) -> Result<Message> {
     let announce = AnnounceRequest::parse(asked.query).map_err(failed)?;
     let known = |name: &str| match name {
         "key" => announce.key.is_some(),
-        name => KNOWN.contains(&name),
+        name => FIELDS.contains(&name),
     };
     extra.extend(pairs.filter(|(name, _)| !known(name)).map(parameter));
     Ok(Message { kind, native: Native::HttpAnnounce(announce), extra })
 }
-
-/// The parameters that are in the native form.
-const KNOWN: [&str; 11] = [
-    "info_hash",
-    "peer_id",
-    "port",
-    "uploaded",
-    "downloaded",
-    "left",
-    "event",
-    "numwant",
-    "trackerid",
-    "compact",
-    "no_peer_id",
-];
 
 /// Reads an answer: a whole one, or its body.
 pub(super) fn answer(bytes: &[u8], kind: Kind) -> Result<Message> {

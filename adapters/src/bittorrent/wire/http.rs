@@ -3,7 +3,9 @@
 mod query;
 mod response;
 
-pub use query::{AnnounceRequest, MAX_QUERY, MAX_SCRAPE, MAX_TOKEN, QueryError, ScrapeRequest};
+pub use query::{
+    AnnounceRequest, FIELDS, MAX_QUERY, MAX_SCRAPE, MAX_TOKEN, QueryError, ScrapeRequest,
+};
 pub use response::{
     AnnounceResponse, DEFAULT_INTERVAL, Failure, MAX_INTERVAL, MAX_PEERS, MIN_INTERVAL,
     ResponseError, RetryIn, SwarmCounts, bounded_interval, parse_announce, parse_scrape,

@@ -308,7 +308,7 @@ fn decoded(field: &'static str, value: &str) -> impl Iterator<Item = Result<u8, 
 }
 
 /// The fields of an announce that are looked at.
-const FIELDS: [&str; 12] = [
+pub const FIELDS: [&str; 12] = [
     "info_hash",
     "peer_id",
     "port",

@@ -71,8 +71,7 @@ impl MessageHandler {
         let books: Vec<_> = parts.iter().map(|parts| (parts.protocol, book(parts))).collect();
         let overlay = |(parts, (protocol, own)): (&OverlayParts, &(&str, Arc<PeerBook>))| {
             let is_neighbour = |(other, book): &&(&str, Arc<PeerBook>)| {
-                let route = routes.between(&book.id, &parts.id).and_then(|at| routes.get(at));
-                other == protocol && route.is_some_and(|route| route.direct)
+                other == protocol && routes.direct_to(&parts.id).any(|from| *from == book.id)
             };
             let neighbours = match parts.mode {
                 Mode::Presence => Vec::new(),

@@ -1,12 +1,12 @@
 //! What a native message says, field by field, for people and for comparing.
 
 use data_encoding::HEXLOWER;
-use p2pbridge_proto::{Peer, PeerEvent};
+use p2pbridge_proto::Peer;
 
 use super::native::Native;
 use crate::{
     bittorrent::wire::{
-        http::{AnnounceRequest, AnnounceResponse, Failure, RetryIn, SwarmCounts},
+        http::{AnnounceRequest, AnnounceResponse, Failure, RetryIn, SwarmCounts, event_word},
         udp::{UdpRequest, UdpResponse},
     },
     message::Field,
@@ -102,7 +102,7 @@ impl Fields {
         self.add("uploaded", announce.uploaded);
         self.add("downloaded", announce.downloaded);
         self.maybe("left", announce.left);
-        self.maybe("event", event(announce.event));
+        self.maybe("event", event_word(announce.event));
         self.maybe("numwant", announce.num_want);
         self.maybe("key", announce.key.map(|key| format!("{key:08x}")));
         if let Some(id) = &announce.tracker_id {
@@ -144,15 +144,5 @@ impl Fields {
             RetryIn::After(time) => format!("{} min", time.as_secs().div_ceil(60)),
         });
         self.maybe("retry in", retry_in);
-    }
-}
-
-fn event(event: PeerEvent) -> Option<&'static str> {
-    match event {
-        PeerEvent::Regular => None,
-        PeerEvent::Started => Some("started"),
-        PeerEvent::Completed => Some("completed"),
-        PeerEvent::Stopped => Some("stopped"),
-        PeerEvent::Paused => Some("paused"),
     }
 }

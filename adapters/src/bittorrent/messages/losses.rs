@@ -123,7 +123,7 @@ pub(super) const LOSSES: &[Loss] = &[
     Loss {
         kinds: &["http-failure"],
         field: "retry in",
-        why: "minutes are said of each refusal that is for good (never) or for want of room (1): clients back off by it",
+        why: "a minute is said of a refusal for want of room that says no time: clients back off by it",
     },
     Loss { kinds: ANSWERS, field: "key *", why: "of no BEP that the bridge speaks" },
 ];

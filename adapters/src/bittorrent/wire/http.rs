@@ -5,6 +5,7 @@ mod response;
 
 pub use query::{
     AnnounceRequest, FIELDS, MAX_QUERY, MAX_SCRAPE, MAX_TOKEN, QueryError, ScrapeRequest,
+    event_word,
 };
 pub use response::{
     AnnounceResponse, DEFAULT_INTERVAL, Failure, MAX_INTERVAL, MAX_PEERS, MIN_INTERVAL,

@@ -191,7 +191,9 @@ impl ScrapeRequest {
     }
 }
 
-fn event_word(event: PeerEvent) -> Option<&'static str> {
+/// The word of an event; a regular announce has none.
+#[must_use]
+pub fn event_word(event: PeerEvent) -> Option<&'static str> {
     match event {
         PeerEvent::Regular => None,
         PeerEvent::Started => Some("started"),

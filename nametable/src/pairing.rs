@@ -79,17 +79,12 @@ fn proves(small: &Proposal, large: &Proposal, pairs: &[(usize, usize)]) -> bool 
         .iter()
         .filter(|(one, other)| {
             let (one, other) = (small.files[*one].digest, large.files[*other].digest);
-            one.is_some() && one == other && one.is_some_and(|name| is_strong(name.scheme()))
+            one.is_some() && one == other && one.is_some_and(|name| name.scheme().is_strong())
         })
         .collect();
     let filled = |proposal: &Proposal| proposal.files.iter().filter(|file| file.length > 0).count();
     let covered: BTreeSet<_> = proven.iter().map(|(_, other)| other).collect();
     proven.len() == filled(small) && covered.len() == filled(large)
-}
-
-/// Digests of a file's bytes alone by a hash of which nobody can make collisions.
-fn is_strong(scheme: Scheme) -> bool {
-    matches!(scheme, Scheme::PiecesRoot | Scheme::Sha256)
 }
 
 /// Finds, for each file of the smaller proposal, its counterpart in the larger.

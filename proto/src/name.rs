@@ -1,6 +1,7 @@
 use std::{fmt, str::FromStr};
 
-use data_encoding::{BASE32_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
+use cid::{Cid, multihash::Multihash};
+use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
 use thiserror::Error;
 
 use crate::v1;
@@ -25,6 +26,14 @@ pub enum Scheme {
     Sha1 = 7,
     /// SHA-256 of all bytes.
     Sha256 = 8,
+    /// SHA-256 of a dag-pb block of IPFS: the root of a UnixFS tree. CIDv0 (`Qm…`) and CIDv1 (`bafy…`) are spellings of it.
+    CidDagPb = 9,
+    /// SHA-256 of a raw block of IPFS (`bafk…`).
+    CidRaw = 10,
+    /// SHA-256 tree of PPSPP over chunks of 1 KiB, the protocol's default (RFC 7574 §5.2).
+    Ppspp = 11,
+    /// SHA-256 tree of PPSPP over chunks of 16 KiB.
+    Ppspp16k = 12,
 }
 
 /// How a scheme's digests are written.
@@ -34,13 +43,19 @@ enum Form {
     Base32,
     /// Hex of a multihash: `12 20` and a SHA-256 digest.
     Multihash,
+    /// A CID of version 1 with this codec, in base32.
+    Cid(u64),
 }
 
 const MULTIHASH_SHA256: &str = "1220";
+/// Multicodec numbers of SHA-256 and of the codecs of blocks.
+const SHA2_256: u64 = 0x12;
+const DAG_PB: u64 = 0x70;
+const RAW: u64 = 0x55;
 
 impl Scheme {
     /// Every scheme.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::Btih,
         Self::Btmh,
         Self::PiecesRoot,
@@ -49,6 +64,10 @@ impl Scheme {
         Self::Tth,
         Self::Sha1,
         Self::Sha256,
+        Self::CidDagPb,
+        Self::CidRaw,
+        Self::Ppspp,
+        Self::Ppspp16k,
     ];
 
     /// Bytes of a digest.
@@ -58,7 +77,13 @@ impl Scheme {
             Self::Ed2k => 16,
             Self::Btih | Self::Aich | Self::Sha1 => 20,
             Self::Tth => 24,
-            Self::Btmh | Self::PiecesRoot | Self::Sha256 => 32,
+            Self::Btmh
+            | Self::PiecesRoot
+            | Self::Sha256
+            | Self::CidDagPb
+            | Self::CidRaw
+            | Self::Ppspp
+            | Self::Ppspp16k => 32,
         }
     }
 
@@ -74,14 +99,55 @@ impl Scheme {
             Self::Tth => "urn:tree:tiger:",
             Self::Sha1 => "urn:sha1:",
             Self::Sha256 => "urn:sha256:",
+            Self::CidDagPb | Self::CidRaw => "urn:ipfs:",
+            Self::Ppspp => "urn:ppspp:",
+            Self::Ppspp16k => "urn:ppspp-16k:",
         }
+    }
+
+    /// The scheme's word in options and tables: `btih`, `pieces-root`, `tth`, `cid-raw`, …
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Btih => "btih",
+            Self::Btmh => "btmh",
+            Self::PiecesRoot => "pieces-root",
+            Self::Ed2k => "ed2k",
+            Self::Aich => "aich",
+            Self::Tth => "tth",
+            Self::Sha1 => "sha1",
+            Self::Sha256 => "sha256",
+            Self::CidDagPb => "cid-dag-pb",
+            Self::CidRaw => "cid-raw",
+            Self::Ppspp => "ppspp",
+            Self::Ppspp16k => "ppspp-16k",
+        }
+    }
+
+    /// Whether a digest depends on the bytes alone; the others depend on what a description says around them.
+    #[must_use]
+    pub const fn is_of_bytes(self) -> bool {
+        !matches!(self, Self::Btih | Self::Btmh)
+    }
+
+    /// Whether nobody can make two contents with one digest, as far as is known: MD4 and SHA-1 can be forged.
+    #[must_use]
+    pub const fn is_strong(self) -> bool {
+        !matches!(self, Self::Btih | Self::Ed2k | Self::Aich | Self::Sha1)
     }
 
     const fn form(self) -> Form {
         match self {
-            Self::Btih | Self::PiecesRoot | Self::Ed2k | Self::Sha256 => Form::Hex,
+            Self::Btih
+            | Self::PiecesRoot
+            | Self::Ed2k
+            | Self::Sha256
+            | Self::Ppspp
+            | Self::Ppspp16k => Form::Hex,
             Self::Aich | Self::Tth | Self::Sha1 => Form::Base32,
             Self::Btmh => Form::Multihash,
+            Self::CidDagPb => Form::Cid(DAG_PB),
+            Self::CidRaw => Form::Cid(RAW),
         }
     }
 
@@ -109,7 +175,7 @@ pub struct Name {
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum NameError {
     /// The digest has not the scheme's length.
-    #[error("a {} digest has {} bytes, not {got}", scheme_word(*.scheme), .scheme.digest_len())]
+    #[error("a {} digest has {} bytes, not {got}", .scheme.word(), .scheme.digest_len())]
     DigestLength {
         /// The scheme.
         scheme: Scheme,
@@ -117,7 +183,7 @@ pub enum NameError {
         got: usize,
     },
     /// The digest has letters that are neither hex nor base32, or too many or few of them.
-    #[error("`{text}` is no {} digest in hex or base32", scheme_word(*.scheme))]
+    #[error("`{text}` is no {} digest in hex or base32", .scheme.word())]
     DigestText {
         /// The scheme.
         scheme: Scheme,
@@ -130,13 +196,38 @@ pub enum NameError {
     /// A bare digest that could be of several schemes.
     #[error("`{0}` is a bare digest: say its scheme, for example urn:btih:{0}")]
     BareDigest(String),
+    /// A text of IPFS that is no CID, or one of another hash or codec.
+    #[error("`{text}` is no CID that the bridge knows: {problem}")]
+    Cid {
+        /// The text.
+        text: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A name of RFC 6920 that is of another hash, or cut.
+    #[error("`{0}` is no `ni:///sha-256;…` name (RFC 6920)")]
+    Ni(String),
     /// A magnet link that names nothing.
     #[error("the magnet link has no `xt` that the bridge understands")]
     EmptyMagnet,
 }
 
-fn scheme_word(scheme: Scheme) -> &'static str {
-    scheme.urn_prefix().trim_start_matches("urn:").trim_end_matches(':')
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl FromStr for Scheme {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|scheme| scheme.word().eq_ignore_ascii_case(text));
+        found.ok_or_else(|| {
+            let known: Vec<_> = Self::ALL.iter().map(|scheme| scheme.word()).collect();
+            format!("no scheme is called `{text}`; known: {}", known.join(", "))
+        })
+    }
 }
 
 impl Name {
@@ -201,6 +292,12 @@ impl Name {
             Form::Multihash if text.len() == 68 => {
                 text.strip_prefix(MULTIHASH_SHA256).ok_or_else(bad)?
             }
+            Form::Cid(_) if text.len() != 64 => {
+                return Self::from_cid(text)
+                    .ok()
+                    .filter(|name| name.scheme == scheme)
+                    .ok_or_else(bad);
+            }
             _ => text,
         };
         let bytes = if plain.len() == scheme.digest_len() * 2 {
@@ -210,6 +307,57 @@ impl Name {
             BASE32_NOPAD.decode(upper.as_bytes()).map_err(|_| bad())?
         };
         Self::new(scheme, &bytes).map_err(|_| bad())
+    }
+
+    /// Parses a CID of version 0 or 1, in any multibase spelling. Its hash must be SHA-256, its codec `dag-pb` or `raw`.
+    ///
+    /// # Errors
+    /// When it is no such CID.
+    pub fn from_cid(text: &str) -> Result<Self, NameError> {
+        let bad =
+            |problem: String| NameError::Cid { text: text.chars().take(128).collect(), problem };
+        if text.len() > MAX_CID {
+            return Err(bad(format!("it has more than {MAX_CID} letters")));
+        }
+        let cid = Cid::try_from(text).map_err(|error| bad(error.to_string()))?;
+        let scheme = match cid.codec() {
+            DAG_PB => Scheme::CidDagPb,
+            RAW => Scheme::CidRaw,
+            other => return Err(bad(format!("its codec is 0x{other:x}, not dag-pb or raw"))),
+        };
+        if cid.hash().code() != SHA2_256 {
+            return Err(bad(format!("its hash is 0x{:x}, not sha2-256", cid.hash().code())));
+        }
+        Self::new(scheme, cid.hash().digest()).map_err(|error| bad(error.to_string()))
+    }
+
+    /// The name as a CID: of version 0 (`Qm…`, dag-pb only) or 1 (base32); `None` for another scheme.
+    #[must_use]
+    pub fn cid(&self, version_0: bool) -> Option<String> {
+        let Form::Cid(codec) = self.scheme.form() else { return None };
+        let hash = Multihash::wrap(SHA2_256, self.digest()).ok()?;
+        match version_0 {
+            true => Cid::new_v0(hash).ok().filter(|_| codec == DAG_PB),
+            false => Some(Cid::new_v1(codec, hash)),
+        }
+        .map(|cid| cid.to_string())
+    }
+
+    /// Parses `ni:///sha-256;…` (RFC 6920); an authority and parameters are passed over.
+    fn from_ni(text: &str) -> Result<Self, NameError> {
+        let bad = || NameError::Ni(text.chars().take(128).collect());
+        let path = text.get(5..).and_then(|rest| rest.split_once('/')).ok_or_else(bad)?.1;
+        let digest = path.strip_prefix("sha-256;").ok_or_else(bad)?;
+        let digest = digest.split(['?', '#']).next().unwrap_or_default();
+        let bytes = BASE64URL_NOPAD.decode(digest.as_bytes()).map_err(|_| bad())?;
+        Self::new(Scheme::Sha256, &bytes).map_err(|_| bad())
+    }
+
+    /// The name as `ni:///sha-256;…` (RFC 6920); `None` for another scheme than SHA-256.
+    #[must_use]
+    pub fn ni(&self) -> Option<String> {
+        let digest = || BASE64URL_NOPAD.encode(self.digest());
+        (self.scheme == Scheme::Sha256).then(|| format!("ni:///sha-256;{}", digest()))
     }
 
     /// The digest in lower-case hex.
@@ -228,23 +376,41 @@ impl Name {
 impl FromStr for Name {
     type Err = NameError;
 
-    /// Parses a URN (`urn:btih:…`); a bare hex or base32 text is refused, since its scheme is not known. For magnet
-    /// links see [`parse_magnet_names`].
+    /// Parses a URN (`urn:btih:…`), `ipfs://…`, `/ipfs/…`, a CID, or `ni:///sha-256;…`; another bare hex or base32 text is
+    /// refused, since its scheme is not known. For magnet links see [`parse_magnet_names`].
     fn from_str(text: &str) -> Result<Self, NameError> {
         let shown = || text.chars().take(128).collect::<String>();
+        for prefix in ["urn:ipfs:", "ipfs://", "/ipfs/"] {
+            if let Some(cid) = without_prefix(text, prefix) {
+                return Self::from_cid(cid.trim_end_matches('/'));
+            }
+        }
+        if without_prefix(text, "ni://").is_some() {
+            return Self::from_ni(text);
+        }
         for scheme in Scheme::ALL {
-            let prefix = scheme.urn_prefix();
-            if let Some((head, digest)) = text.split_at_checked(prefix.len())
-                && head.eq_ignore_ascii_case(prefix)
-            {
+            if let Some(digest) = without_prefix(text, scheme.urn_prefix()) {
                 return Self::from_digest_text(scheme, digest);
             }
+        }
+        let is_cid = (text.len() == 46 && text.starts_with("Qm")) || text.starts_with("baf");
+        if is_cid && let Ok(name) = Self::from_cid(text) {
+            return Ok(name);
         }
         let bare =
             (26..=68).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
         Err(if bare { NameError::BareDigest(shown()) } else { NameError::UnknownScheme(shown()) })
     }
 }
+
+/// What stands behind a prefix, of which case does not matter.
+fn without_prefix<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
+    let (head, rest) = text.split_at_checked(prefix.len())?;
+    head.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+/// The most letters of a CID that is read.
+const MAX_CID: usize = 128;
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -253,6 +419,7 @@ impl fmt::Display for Name {
             Form::Hex => f.write_str(&self.hex()),
             Form::Base32 => f.write_str(&self.base32()),
             Form::Multihash => write!(f, "{MULTIHASH_SHA256}{}", self.hex()),
+            Form::Cid(_) => f.write_str(&self.cid(false).unwrap_or_default()),
         }
     }
 }
@@ -279,7 +446,16 @@ pub fn parse_magnet_names(link: &str) -> Result<Vec<Name>, NameError> {
         if !is_xt {
             continue;
         }
-        match value.replace("%3A", ":").replace("%3a", ":").parse() {
+        let urn = value.replace("%3A", ":").replace("%3a", ":");
+        // Two names in one (Gnutella): SHA-1 and the Tiger tree.
+        if let Some((sha1, tth)) =
+            without_prefix(&urn, "urn:bitprint:").and_then(|both| both.split_once('.'))
+        {
+            names.push(Name::from_digest_text(Scheme::Sha1, sha1)?);
+            names.push(Name::from_digest_text(Scheme::Tth, tth)?);
+            continue;
+        }
+        match urn.parse() {
             Ok(name) => names.push(name),
             Err(NameError::UnknownScheme(_)) => {}
             Err(error) => return Err(error),
@@ -307,11 +483,38 @@ mod tests {
     }
 
     #[test]
+    fn one_block_of_ipfs_has_two_spellings() {
+        let v0: Name = "Qmf412jQZiuVUtdgnB36FXFX7xg5V6KEbSJ4dpQuhkLyfD".parse().unwrap();
+        assert_eq!(v0.scheme(), Scheme::CidDagPb);
+        assert_eq!(v0.cid(true).unwrap(), "Qmf412jQZiuVUtdgnB36FXFX7xg5V6KEbSJ4dpQuhkLyfD");
+        assert_eq!(v0.cid(false).unwrap().parse(), Ok(v0));
+        let raw = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
+        let name: Name = raw.parse().unwrap();
+        assert_eq!((name.scheme(), name.cid(true)), (Scheme::CidRaw, None));
+        assert_eq!(name.to_string(), format!("urn:ipfs:{raw}"));
+        assert_eq!(format!("/ipfs/{raw}/").parse(), Ok(name));
+    }
+
+    #[test]
+    fn a_bitprint_is_two_names() {
+        let (sha1, tth) = ("A".repeat(32), "A".repeat(39));
+        let names = parse_magnet_names(&format!("magnet:?xt=urn:bitprint:{sha1}.{tth}")).unwrap();
+        assert_eq!(names.iter().map(Name::scheme).collect::<Vec<_>>(), [Scheme::Sha1, Scheme::Tth]);
+    }
+
+    #[test]
     fn says_what_is_wrong() {
         let error = "urn:btih:zz".parse::<Name>().unwrap_err();
         assert_eq!(error.to_string(), "`zz` is no btih digest in hex or base32");
         let bare = "c12fe1c06bba254a9dc9f519b335aa7c1367a88a".parse::<Name>().unwrap_err();
         assert!(bare.to_string().contains("say its scheme"), "{bare}");
+        let error = "ipfs://bafzzz".parse::<Name>().unwrap_err();
+        assert!(
+            error.to_string().starts_with("`bafzzz` is no CID that the bridge knows: "),
+            "{error}"
+        );
+        let error = "ni:///sha-1;AAAA".parse::<Name>().unwrap_err();
+        assert_eq!(error.to_string(), "`ni:///sha-1;AAAA` is no `ni:///sha-256;…` name (RFC 6920)");
         assert!(matches!("urn:foo:12".parse::<Name>(), Err(NameError::UnknownScheme(_))));
         assert_eq!(parse_magnet_names("magnet:?dn=x"), Err(NameError::EmptyMagnet));
         assert!(parse_magnet_names("http://x").is_err());
@@ -319,12 +522,25 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_can_be_parsed(index in 0usize..8, digest in any::<[u8; 32]>()) {
+        fn what_is_printed_can_be_parsed(index in 0usize..12, digest in any::<[u8; 32]>()) {
             let scheme = Scheme::ALL[index];
             let name = Name::new(scheme, &digest[..scheme.digest_len()]).unwrap();
             prop_assert_eq!(name.to_string().parse(), Ok(name));
             prop_assert_eq!(Name::from_digest_text(scheme, &name.hex()), Ok(name));
-            prop_assert_eq!(Name::from_digest_text(scheme, &name.base32()), Ok(name));
+            match name.cid(false) {
+                None => prop_assert_eq!(Name::from_digest_text(scheme, &name.base32()), Ok(name)),
+                Some(cid) => {
+                    prop_assert_eq!(Name::from_cid(&cid), Ok(name));
+                    prop_assert_eq!(format!("ipfs://{cid}").parse(), Ok(name));
+                }
+            }
+            if let Some(cid) = name.cid(true) {
+                prop_assert_eq!(cid.parse(), Ok(name));
+            }
+            if let Some(ni) = name.ni() {
+                prop_assert_eq!(ni.parse(), Ok(name));
+            }
+            prop_assert_eq!(scheme.word().parse(), Ok(scheme));
             prop_assert_eq!(Scheme::from_number(scheme as u8), Some(scheme));
         }
 

@@ -5,6 +5,7 @@
 
 mod binding;
 mod chunks;
+mod content;
 mod error;
 mod groups;
 mod index;
@@ -15,6 +16,7 @@ mod table;
 
 pub use binding::{Binding, EMPTY_CONTENT, FileEntry, Proposal, ProposedFile, Quarantined, Reason};
 pub use chunks::{ChunkMap, Mapped, map_availability, map_chunks, map_range};
+pub use content::{Content, Known, MAX_CONTENT_NAMES, MAX_TITLE, Statement};
 pub use error::BindError;
 pub use pairing::{MAX_FILES, MAX_PROPOSALS};
 pub use store::{

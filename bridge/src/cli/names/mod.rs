@@ -1,0 +1,71 @@
+//! `p2p-bridge names`: what is called what. One file for each group of subcommands.
+
+mod ask;
+mod bind;
+mod show;
+mod source;
+
+use clap::{Args, Subcommand};
+use tonic::Code;
+
+use super::client::CliError;
+
+pub(super) use show::print_json;
+
+/// What to do with names.
+#[derive(Debug, Args)]
+pub struct NamesArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// States that descriptions (.torrent files) name the same content; with one, makes it known
+    Bind {
+        /// Description files; `OVERLAY=FILE` says in which overlay the name is used
+        #[arg(required = true, value_name = "[OVERLAY=]FILE")]
+        files: Vec<String>,
+    },
+    /// Takes a name back
+    Unbind {
+        /// A URN, a magnet link, an info-hash, or a description file
+        #[arg(value_name = "NAME|FILE")]
+        name: String,
+    },
+    /// Shows which names stand for the same content
+    Resolve(ask::ResolveArgs),
+    /// Shows where the bytes of one name are in another
+    Map(ask::MapArgs),
+    /// Lists all bindings
+    List,
+}
+
+/// Does it.
+///
+/// # Errors
+/// When no bridge answers, it refuses, or a file cannot be read.
+pub async fn run(args: NamesArgs, endpoint: &str, json: bool) -> Result<(), CliError> {
+    match args.command {
+        Command::Bind { files } => bind::bind(&files, endpoint, json).await,
+        Command::Unbind { name } => bind::unbind(&name, endpoint, json).await,
+        Command::Resolve(args) => ask::resolve(args, endpoint, json).await,
+        Command::Map(args) => ask::map(args, endpoint, json).await,
+        Command::List => ask::list(endpoint, json).await,
+    }
+}
+
+/// Asks for one name after the other, until one is known.
+async fn first_known<T>(
+    names: &[String],
+    ask: impl AsyncFn(String) -> Result<T, tonic::Status>,
+) -> Result<T, tonic::Status> {
+    let mut last = tonic::Status::not_found("there is no name to ask for");
+    for name in names {
+        match ask(name.clone()).await {
+            Err(status) if status.code() == Code::NotFound => last = status,
+            answer => return answer,
+        }
+    }
+    Err(last)
+}

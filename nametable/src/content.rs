@@ -38,6 +38,8 @@ pub struct Known {
 /// What somebody states: that names are of the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
+    /// The content that they are of, when it is known; else the names tell.
+    pub content: Option<ContentId>,
     /// The names; at least one, at most [`MAX_CONTENT_NAMES`].
     pub names: Vec<Name>,
     /// Number of bytes, if it is known.

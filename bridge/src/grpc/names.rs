@@ -94,8 +94,49 @@ impl Names {
     }
 }
 
+type Rows<T> = std::pin::Pin<Box<dyn futures::Stream<Item = Result<T, Status>> + Send>>;
+
 #[tonic::async_trait]
 impl NameService for Names {
+    type ImportNamesStream = Rows<v1::ImportNamesResponse>;
+    type ExportNamesStream = Rows<v1::ExportNamesResponse>;
+    type WatchNamesStream = Rows<v1::WatchNamesResponse>;
+
+    async fn translate(
+        &self,
+        _: Request<v1::TranslateRequest>,
+    ) -> Result<Response<v1::TranslateResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn publish(
+        &self,
+        _: Request<v1::PublishRequest>,
+    ) -> Result<Response<v1::PublishResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn import_names(
+        &self,
+        _: Request<tonic::Streaming<v1::ImportNamesRequest>>,
+    ) -> Result<Response<Self::ImportNamesStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn export_names(
+        &self,
+        _: Request<v1::ExportNamesRequest>,
+    ) -> Result<Response<Self::ExportNamesStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn watch_names(
+        &self,
+        _: Request<v1::WatchNamesRequest>,
+    ) -> Result<Response<Self::WatchNamesStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn resolve(
         &self,
         request: Request<ResolveRequest>,
@@ -154,7 +195,10 @@ impl NameService for Names {
             }
             let seen = Seen::of(&request);
             let bindings = desk.bind(request.items, &stated_by)?;
-            let answer = BindResponse { bindings: bindings.iter().map(|b| row(b)).collect() };
+            let answer = BindResponse {
+                bindings: bindings.iter().map(|b| row(b)).collect(),
+                contents: Vec::new(),
+            };
             answered.keep(seen, &answer);
             Ok(answer)
         })

@@ -15,7 +15,12 @@ pub(crate) fn torrent(title: &str, unit: u64, content: &[u8], trackers: &[&str])
 }
 
 pub(crate) fn item(description: Vec<u8>, label: &str, overlay: &str) -> v1::BindItem {
-    v1::BindItem { description, label: label.to_owned(), overlay: overlay.to_owned() }
+    v1::BindItem {
+        description,
+        label: label.to_owned(),
+        overlay: overlay.to_owned(),
+        content: None,
+    }
 }
 
 /// A desk with two overlays, `a` and `b`.

@@ -162,6 +162,7 @@ async fn bind(app: &App, a: &Path, b: &Path) -> Result<(), Failure> {
             description: std::fs::read(path)?,
             label: path.display().to_string(),
             overlay: overlay.to_owned(),
+            content: None,
         });
     }
     let desk = app.names.clone();

@@ -50,7 +50,12 @@ fn bind_item(text: &str) -> Result<v1::BindItem, CliError> {
     };
     let description = read(path)?;
     let label = path.file_name().map_or_else(|| text.into(), |name| name.to_string_lossy());
-    Ok(v1::BindItem { description, label: label.into_owned(), overlay: overlay.to_owned() })
+    Ok(v1::BindItem {
+        description,
+        label: label.into_owned(),
+        overlay: overlay.to_owned(),
+        content: None,
+    })
 }
 
 #[cfg(test)]

@@ -412,20 +412,21 @@ fn path(parts: &List<'_>) -> Result<String> {
     Ok(parts.collect::<Result<Vec<_>>>()?.join("/"))
 }
 
-/// A part of a path that cannot lead out of its folder.
+/// What is wrong with a part of a path, if it could lead out of its folder, or is too long.
+pub(super) fn part_problem(part: &[u8]) -> Option<&'static str> {
+    match part {
+        b"" => Some("is empty"),
+        b"." | b".." => Some("leads out of its folder"),
+        _ if part.len() > 1024 => Some("is longer than 1,024 bytes"),
+        _ if part.iter().any(|byte| matches!(byte, b'/' | 0)) => Some("has a slash or a NUL in it"),
+        _ => None,
+    }
+}
+
 fn component(field: &'static str, value: &Value<'_>) -> Result<String> {
     let bytes = as_bytes(field, value)?;
     let text = String::from_utf8_lossy(bytes);
-    let bad = match bytes {
-        b"" => Some("is empty"),
-        b"." | b".." => Some("leads out of its folder"),
-        _ if bytes.len() > 1024 => Some("is longer than 1,024 bytes"),
-        _ if bytes.iter().any(|byte| matches!(byte, b'/' | 0)) => {
-            Some("has a slash or a NUL in it")
-        }
-        _ => None,
-    };
-    match bad {
+    match part_problem(bytes) {
         Some(bad) => {
             let shown: String = text.chars().take(80).collect();
             invalid(field, format!("the part {shown:?} {bad}"))

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use p2pbridge_adapters::{
     Attendance, Availability, ContentReader, Description, Host, Library, ReadError, Seeder,
     bittorrent::{
-        create::{Info, PieceHasher, torrent},
+        create::of_bytes,
         describe::describe,
         identity::Identity,
         seeder::{BtSeeder, SeederConfig},
@@ -67,12 +67,8 @@ impl Memory {
     /// A content of so many bytes, nothing of it available.
     pub(crate) fn new(length: usize) -> Arc<Self> {
         let data: Bytes = (0..length).map(|at| (at % 251 + at / 70_000) as u8).collect();
-        let mut hasher = PieceHasher::new(UNIT as u64);
-        hasher.update(&data);
-        let (pieces, files) = (hasher.finish(), [(Vec::new(), length as u64)]);
-        let info =
-            Info { title: "memory", piece_length: UNIT as u64, files: &files, pieces: &pieces };
-        let description = Arc::new(describe(&torrent(&info.encode(), &[])).expect("a torrent"));
+        let torrent = of_bytes(&data, "memory", UNIT as u64, &[]).expect("a torrent");
+        let description = Arc::new(describe(&torrent).expect("a torrent"));
         Arc::new(Self {
             availability: Availability::new(length.div_ceil(UNIT) as u32),
             description,

@@ -5,13 +5,8 @@ use super::*;
 
 /// A .torrent file of one file.
 pub(crate) fn torrent(title: &str, unit: u64, content: &[u8], trackers: &[&str]) -> Vec<u8> {
-    let files = [(Vec::new(), content.len() as u64)];
-    let mut hasher = create::PieceHasher::new(unit);
-    hasher.update(content);
-    let pieces = hasher.finish();
-    let info = create::Info { title, piece_length: unit, files: &files, pieces: &pieces };
     let tiers: Vec<_> = trackers.iter().map(|url| vec![(*url).to_owned()]).collect();
-    create::torrent(&info.encode(), &tiers)
+    create::of_bytes(content, title, unit, &tiers).unwrap()
 }
 
 pub(crate) fn item(description: Vec<u8>, label: &str, overlay: &str) -> v1::BindItem {

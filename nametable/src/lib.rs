@@ -4,13 +4,16 @@
 //! ranges, chunks and availability of one layout correspond to those of another.
 
 mod binding;
+mod catalog;
 mod chunks;
 mod content;
+pub mod digest;
 mod error;
 mod groups;
 mod index;
 mod pairing;
 mod plan;
+mod state;
 mod store;
 mod table;
 
@@ -19,7 +22,8 @@ pub use chunks::{ChunkMap, Mapped, map_availability, map_chunks, map_range};
 pub use content::{Content, Known, MAX_CONTENT_NAMES, MAX_TITLE, Statement};
 pub use error::BindError;
 pub use pairing::{MAX_FILES, MAX_PROPOSALS};
+pub use state::{NameEvent, NameEventKind, Outcome, What};
 pub use store::{
     Change, Cursor, Key, MAX_BATCH, MemoryStore, NameStore, Record, SledStore, StoreError,
 };
-pub use table::{MAX_EQUIVALENTS, MAX_QUARANTINED, NameTable};
+pub use table::{Counts, MAX_EQUIVALENTS, MAX_QUARANTINED, NameTable};

@@ -19,6 +19,8 @@ use crate::{
 
 /// What a Bind comes to.
 pub(crate) struct Plan {
+    /// Contents that are found to be another.
+    pub(crate) renamed: HashMap<ContentId, ContentId>,
     /// The bindings of the proposals, in their order.
     pub(crate) bindings: Vec<Arc<Binding>>,
     /// Bindings that are new or changed, those of other names too.
@@ -53,7 +55,7 @@ pub(crate) fn plan(
     groups.check_digests(proposals, &known, &involved)?;
     let Identities { ids, renamed } = groups.identities(&known, &involved)?;
 
-    let mut plan = Plan { bindings: Vec::new(), puts: Vec::new() };
+    let mut plan = Plan { renamed: HashMap::new(), bindings: Vec::new(), puts: Vec::new() };
     for (at, proposal) in proposals.iter().enumerate() {
         let files = files_of(at, proposal, known[at].as_deref(), &ids);
         let old = known[at].as_ref();
@@ -70,9 +72,10 @@ pub(crate) fn plan(
     let own: HashSet<Name> = plan.bindings.iter().map(|binding| binding.name()).collect();
     for other in involved.bindings.values().filter(|other| !own.contains(&other.name())) {
         if other.files.iter().any(|file| renamed.contains_key(&file.content)) {
-            plan.puts.push(Arc::new(repointed(other, &renamed, now)?));
+            plan.puts.push(Arc::new(repointed(other, &renamed, Evidence::Attested, now)?));
         }
     }
+    plan.renamed = renamed;
     if plan.puts.len() > MAX_BATCH {
         let (what, count) = ("bindings that change together", plan.puts.len());
         return Err(BindError::TooMany { what, count, most: MAX_BATCH }.into());
@@ -262,10 +265,11 @@ fn restate(
     Ok(binding)
 }
 
-/// Another binding whose contents have become others: no more than attested.
-fn repointed(
+/// A binding whose contents have become others: no better known than `most`.
+pub(crate) fn repointed(
     other: &Binding,
     renamed: &HashMap<ContentId, ContentId>,
+    most: Evidence,
     now: SystemTime,
 ) -> Result<Binding, BindError> {
     let mut binding = other.clone();
@@ -276,7 +280,7 @@ fn repointed(
     let layout = layout_of(length, unit, &binding.files)
         .map_err(|source| BindError::Layout { label: other.title.clone(), source })?;
     binding.layout = Arc::new(layout);
-    binding.evidence = binding.evidence.min(Evidence::Attested);
+    binding.evidence = binding.evidence.min(most);
     binding.version = binding.version.saturating_add(1);
     binding.updated = now;
     Ok(binding)

@@ -12,9 +12,15 @@ use p2pbridge_proto::{Evidence, Name};
 use crate::{
     BindError, Binding, Change, EMPTY_CONTENT, Key, NameStore, Proposal, Quarantined, Reason,
     Record, StoreError,
+    catalog::Catalog,
     index::Index,
     plan::{Refusal, plan},
+    state::{Draft, statements_of},
 };
+
+mod contents;
+
+pub use contents::Counts;
 
 /// The most others that [`NameTable::resolve`] gives.
 pub const MAX_EQUIVALENTS: usize = 1_000;
@@ -34,10 +40,14 @@ type Subscriber = Box<dyn Fn() + Send + Sync>;
 /// the store turns out to have taken it after all.
 pub struct NameTable {
     index: Index,
+    catalog: Catalog,
     quarantine: RwLock<BTreeMap<u64, Arc<Quarantined>>>,
     writer: Mutex<Writer>,
     changes: AtomicU64,
     subscribers: RwLock<Vec<Subscriber>>,
+    watchers: RwLock<Vec<contents::Watcher>>,
+    disproved: AtomicU64,
+    conflicts: AtomicU64,
 }
 
 struct Writer {
@@ -54,12 +64,17 @@ impl NameTable {
     pub fn open(store: Box<dyn NameStore>) -> Result<Self, StoreError> {
         let table = Self {
             index: Index::new(),
+            catalog: Catalog::new(),
             quarantine: RwLock::default(),
             writer: Mutex::new(Writer { store, stale: true }),
             changes: AtomicU64::new(0),
             subscribers: RwLock::default(),
+            watchers: RwLock::default(),
+            disproved: AtomicU64::new(0),
+            conflicts: AtomicU64::new(0),
         };
         drop(table.fresh_writer()?);
+        table.catch_up()?;
         Ok(table)
     }
 
@@ -78,13 +93,12 @@ impl NameTable {
                 return Err(error);
             }
         };
-        if !plan.puts.is_empty() {
-            let puts = plan.puts.iter().map(|put| Change::Put(Record::Binding(Arc::clone(put))));
-            self.commit(&mut writer, &puts.collect::<Vec<_>>())?;
-            drop(writer);
-            self.tell();
-        }
-        Ok(plan.bindings)
+        let mains: Vec<Name> = plan.bindings.iter().map(|binding| binding.name()).collect();
+        let mut draft = Draft::new(&self.index, &self.catalog, self.is_watched());
+        draft.bind_all(plan);
+        let bindings = mains.iter().filter_map(|main| draft.binding(main)).collect();
+        self.settle(writer, draft)?;
+        Ok(bindings)
     }
 
     /// The binding of a name.
@@ -122,15 +136,22 @@ impl NameTable {
     /// # Errors
     /// When the store does not take it.
     pub fn raise(&self, name: &Name, evidence: Evidence) -> Result<bool, StoreError> {
-        let mut writer = self.fresh_writer()?;
+        let writer = self.fresh_writer()?;
         let Some(old) = self.index.get(name).filter(|old| old.evidence < evidence) else {
             return Ok(false);
         };
         let version = old.version.saturating_add(1);
         let new = Binding { evidence, version, updated: SystemTime::now(), ..(*old).clone() };
-        self.commit(&mut writer, &[Change::Put(Record::Binding(Arc::new(new)))])?;
-        drop(writer);
-        self.tell();
+        let mut draft = Draft::new(&self.index, &self.catalog, self.is_watched());
+        for statement in statements_of(&new) {
+            draft.state(&statement);
+        }
+        let new = draft.binding(&new.name()).map_or_else(
+            || new.clone(),
+            |renamed| Binding { evidence, version, ..(*renamed).clone() },
+        );
+        draft.bind(Arc::new(new));
+        self.settle(writer, draft)?;
         Ok(true)
     }
 
@@ -141,10 +162,11 @@ impl NameTable {
     pub fn quarantine(&self, name: &Name, text: &str) -> Result<bool, StoreError> {
         let mut writer = self.fresh_writer()?;
         let Some(binding) = self.index.get(name) else { return Ok(false) };
-        let mut batch = vec![Change::Delete(Key::Binding(binding.name()))];
-        batch.extend(self.quarantining(binding, Reason::Disproved, text));
+        let mut batch = self.unbinding(&binding);
+        batch.extend(self.quarantining(binding, Reason::Disproved, text, &[]));
         self.commit(&mut writer, &batch)?;
         drop(writer);
+        self.disproved.fetch_add(1, Ordering::Relaxed);
         self.tell();
         Ok(true)
     }
@@ -156,10 +178,19 @@ impl NameTable {
     pub fn unbind(&self, name: &Name) -> Result<Option<Arc<Binding>>, StoreError> {
         let mut writer = self.fresh_writer()?;
         let Some(binding) = self.index.get(name) else { return Ok(None) };
-        self.commit(&mut writer, &[Change::Delete(Key::Binding(binding.name()))])?;
+        self.commit(&mut writer, &self.unbinding(&binding))?;
         drop(writer);
         self.tell();
         Ok(Some(binding))
+    }
+
+    /// What taking a binding out changes: it, and what only it said of contents.
+    fn unbinding(&self, binding: &Binding) -> Vec<Change> {
+        let mut draft = Draft::new(&self.index, &self.catalog, false);
+        self.forget_names_of(&mut draft, binding);
+        let mut batch = vec![Change::Delete(Key::Binding(binding.name()))];
+        batch.extend(draft.changes());
+        batch
     }
 
     /// At most `limit` bindings behind a main name, in the order of these; and, when there are more, the name to go on
@@ -207,15 +238,26 @@ impl NameTable {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if writer.stale {
             let (mut bindings, mut quarantine) = (HashMap::new(), BTreeMap::new());
+            let mut contents = HashSet::new();
+            let again = self.catalog.len() > 0;
             writer.store.load(&mut |record| match record {
                 Record::Binding(binding) => {
                     bindings.insert(binding.name(), binding);
+                }
+                Record::Content(content) => {
+                    if again {
+                        contents.insert(content.id);
+                    }
+                    self.catalog.put(&content);
                 }
                 Record::Quarantined(row) => {
                     quarantine.insert(row.id, row);
                 }
             })?;
             self.index.become_as(&bindings);
+            if again {
+                self.catalog.retain(&contents);
+            }
             *self.quarantine.write().unwrap_or_else(PoisonError::into_inner) = quarantine;
             self.changes.fetch_add(1, Ordering::AcqRel);
             writer.stale = false;
@@ -235,6 +277,8 @@ impl NameTable {
             match change {
                 Change::Put(Record::Binding(binding)) => self.index.put(binding),
                 Change::Delete(Key::Binding(name)) => self.index.remove(name),
+                Change::Put(Record::Content(content)) => self.catalog.put(content),
+                Change::Delete(Key::Content(id)) => self.catalog.remove(id),
                 Change::Put(Record::Quarantined(row)) => {
                     quarantine.insert(row.id, Arc::clone(row));
                 }
@@ -251,24 +295,39 @@ impl NameTable {
     /// Puts a conflicting statement in quarantine, once.
     fn keep_conflict(&self, writer: &mut Writer, statement: Binding, error: &BindError) {
         tracing::warn!(%error, "two statements of a name differ");
-        let same = |row: &Arc<Quarantined>| {
-            row.reason == Reason::Conflict
-                && row.binding.names == statement.names
-                && row.binding.layout == statement.layout
-                && row.binding.files == statement.files
-        };
-        if self.quarantined().iter().any(same) {
+        if self.is_in_quarantine(&statement) {
             return;
         }
-        let batch = self.quarantining(Arc::new(statement), Reason::Conflict, &error.to_string());
+        let text = error.to_string();
+        let batch = self.quarantining(Arc::new(statement), Reason::Conflict, &text, &[]);
         // When this fails, the caller still hears of the conflict, and the log of the store.
         let _ = self.commit(writer, &batch);
     }
 
-    /// The changes that put a statement in quarantine, and take the oldest out when there is no room.
-    fn quarantining(&self, binding: Arc<Binding>, reason: Reason, text: &str) -> Vec<Change> {
+    /// Whether the same statement is in quarantine as a conflict.
+    fn is_in_quarantine(&self, statement: &Binding) -> bool {
+        self.quarantined().iter().any(|row| {
+            row.reason == Reason::Conflict
+                && row.binding.names == statement.names
+                && row.binding.layout == statement.layout
+                && row.binding.files == statement.files
+        })
+    }
+
+    /// The changes that put a statement in quarantine, behind those of `before`, and take the oldest out when there is no
+    /// room.
+    fn quarantining(
+        &self,
+        binding: Arc<Binding>,
+        reason: Reason,
+        text: &str,
+        before: &[Change],
+    ) -> Vec<Change> {
         let quarantine = self.quarantine.read().unwrap_or_else(PoisonError::into_inner);
-        let id = quarantine.last_key_value().map_or(1, |(last, _)| last.saturating_add(1));
+        let is_row = |change: &&Change| matches!(change, Change::Put(Record::Quarantined(_)));
+        let others = before.iter().filter(is_row).count() as u64;
+        let last = quarantine.last_key_value().map_or(0, |(last, _)| *last);
+        let id = last.saturating_add(others).saturating_add(1);
         let (text, at) = (text.chars().take(MAX_TEXT).collect(), SystemTime::now());
         let row = Quarantined { id, binding, reason, text, at };
         let mut batch = vec![Change::Put(Record::Quarantined(Arc::new(row)))];

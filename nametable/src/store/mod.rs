@@ -48,6 +48,8 @@ pub enum Record {
     Binding(Arc<Binding>),
     /// A statement in quarantine, by its number.
     Quarantined(Arc<Quarantined>),
+    /// X
+    Content(Arc<crate::Content>),
 }
 
 /// What a record is found by.
@@ -57,6 +59,8 @@ pub enum Key {
     Binding(Name),
     /// The number of a statement in quarantine.
     Quarantined(u64),
+    /// X
+    Content(p2pbridge_proto::ContentId),
 }
 
 impl Record {
@@ -66,6 +70,7 @@ impl Record {
         match self {
             Self::Binding(binding) => Key::Binding(binding.name()),
             Self::Quarantined(row) => Key::Quarantined(row.id),
+            Self::Content(c) => Key::Content(c.id),
         }
     }
 }

@@ -86,6 +86,7 @@ struct RawQuarantined {
 pub(super) fn encode(record: &Record) -> Vec<u8> {
     match record {
         Record::Binding(binding) => raw_binding(binding).encode_to_vec(),
+        Record::Content(_) => Vec::new(),
         Record::Quarantined(row) => {
             let raw = RawQuarantined {
                 id: row.id,

@@ -112,6 +112,7 @@ impl Parts {
 pub(super) fn key_bytes(key: &Key) -> Vec<u8> {
     match key {
         Key::Binding(name) => [&[BINDING], record::raw_name(name).as_slice()].concat(),
+        Key::Content(id) => [&[99u8], id.as_bytes().as_slice()].concat(),
         Key::Quarantined(id) => [&[QUARANTINED], id.to_be_bytes().as_slice()].concat(),
     }
 }

@@ -1,0 +1,78 @@
+//! Which names cannot be of the same bytes. Pure.
+
+use p2pbridge_proto::{Evidence, Name, Scheme};
+
+use super::best;
+use crate::{Content, digest};
+
+/// Whether two names cannot be of the same bytes, of which there are so many.
+pub(super) fn excludes(one: &Name, other: &Name, length: Option<u64>) -> bool {
+    let differ = one.digest() != other.digest();
+    match (one.scheme(), other.scheme()) {
+        // They depend on more than the bytes, or on how these are cut.
+        (Scheme::Btih, Scheme::Btih)
+        | (Scheme::Btmh, Scheme::Btmh)
+        | (Scheme::CidDagPb, Scheme::CidDagPb) => false,
+        (Scheme::Ed2k, Scheme::Ed2k) => differ && !has_two_variants(length),
+        // A raw block is named by the plain hash of its bytes.
+        (Scheme::CidRaw, Scheme::Sha256) | (Scheme::Sha256, Scheme::CidRaw) => differ,
+        (one, other) => one == other && differ,
+    }
+}
+
+/// At exact multiples of a part there are two eD2k hashes.
+fn has_two_variants(length: Option<u64>) -> bool {
+    let part = digest::unit(Scheme::Ed2k, 0).unwrap_or(u64::MAX);
+    length.is_some_and(|length| length > 0 && length.is_multiple_of(part))
+}
+
+/// What in one content contradicts another.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Clash {
+    /// The names of the content that contradict, each with the name that it contradicts.
+    pub(super) names: Vec<(Name, Name)>,
+    /// Both lengths are known, and differ.
+    pub(super) length: Option<(u64, u64)>,
+    /// How well known the best of what contradicts is in the content.
+    pub(super) evidence: Option<Evidence>,
+}
+
+impl Clash {
+    /// What of `content` contradicts `names` of so many bytes.
+    pub(super) fn of(content: &Content, names: &[Name], length: Option<u64>) -> Self {
+        let mut clash = Self::default();
+        if let (Some(old), Some(new)) = (content.length, length)
+            && old != new
+        {
+            clash.length = Some((old, new));
+            clash.evidence = Some(best(content));
+        }
+        for known in &content.names {
+            let rival = names.iter().find(|name| {
+                excludes(&known.name, name, length.or(content.length))
+                    // Two values of one scheme that both sides know are no news.
+                    && !names.contains(&known.name)
+            });
+            if let Some(rival) = rival {
+                clash.names.push((known.name, *rival));
+                clash.evidence = clash.evidence.max(Some(known.evidence));
+            }
+        }
+        clash
+    }
+
+    /// The contradiction in words.
+    pub(super) fn words(&self, link: &Name) -> String {
+        match (self.length, self.names.first()) {
+            (Some((old, new)), _) => {
+                format!("{link} is known to be of {old} bytes, not {new}")
+            }
+            (None, Some((old, new))) => {
+                format!(
+                    "{link} is known to be the same bytes as {old}, which are not those of {new}"
+                )
+            }
+            (None, None) => format!("{link} is known otherwise"),
+        }
+    }
+}

@@ -1,0 +1,268 @@
+use std::sync::{Arc, Mutex};
+
+use p2pbridge_proto::{ContentId, Evidence, Name, Scheme};
+
+use super::{NameEventKind, What};
+use crate::{Content, MemoryStore, NameTable, Proposal, ProposedFile, Statement};
+use Evidence::{Attested, Hint, Verified};
+
+fn name(scheme: Scheme, byte: u8) -> Name {
+    Name::new(scheme, &vec![byte; scheme.digest_len()]).unwrap()
+}
+
+fn sha(byte: u8) -> Name {
+    name(Scheme::Sha256, byte)
+}
+
+fn ed2k(byte: u8) -> Name {
+    name(Scheme::Ed2k, byte)
+}
+
+fn tth(byte: u8) -> Name {
+    name(Scheme::Tth, byte)
+}
+
+fn table() -> NameTable {
+    NameTable::open(Box::new(MemoryStore::new())).unwrap()
+}
+
+fn says(evidence: Evidence, names: &[Name]) -> Statement {
+    Statement {
+        content: None,
+        names: names.to_vec(),
+        length: Some(7),
+        title: "a".to_owned(),
+        evidence,
+        stated_by: Arc::from("test"),
+    }
+}
+
+fn state(table: &NameTable, evidence: Evidence, names: &[Name]) -> What {
+    let mut outcomes = table.state(&[says(evidence, names)]).unwrap();
+    outcomes.pop().unwrap().what
+}
+
+/// The evidence of each name of the content that has this one.
+fn known(table: &NameTable, name: &Name) -> Vec<(Name, Evidence)> {
+    let content = table.content_of(name);
+    let mut names: Vec<_> = content
+        .iter()
+        .flat_map(|content| &content.names)
+        .map(|known| (known.name, known.evidence))
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn statements_about_one_name_come_together() {
+    let table = table();
+    assert_eq!(state(&table, Hint, &[ed2k(1), tth(1)]), What::Created);
+    assert_eq!(state(&table, Hint, &[ed2k(1), tth(1)]), What::Known);
+    assert_eq!(state(&table, Attested, &[ed2k(1), sha(1)]), What::Extended);
+    assert_eq!(known(&table, &tth(1)), [(ed2k(1), Attested), (tth(1), Hint), (sha(1), Attested)]);
+    assert_eq!((table.counts().contents, table.counts().names), (1, 3));
+}
+
+#[test]
+fn what_hangs_on_a_hint_is_a_hint() {
+    let table = table();
+    state(&table, Verified, &[sha(1), tth(1)]);
+    state(&table, Hint, &[sha(1), ed2k(1)]);
+    state(&table, Attested, &[ed2k(1), name(Scheme::Aich, 1)]);
+    assert_eq!(
+        known(&table, &sha(1)),
+        [(ed2k(1), Hint), (name(Scheme::Aich, 1), Hint), (tth(1), Verified), (sha(1), Verified)]
+    );
+}
+
+#[test]
+fn a_hint_never_overrides_what_is_verified() {
+    let table = table();
+    state(&table, Verified, &[sha(1), ed2k(1)]);
+    let What::Refused(why) = state(&table, Attested, &[sha(1), ed2k(2)]) else { panic!() };
+    assert!(why.contains("is known to be the same bytes as urn:ed2k:0101"), "{why}");
+    assert_eq!(known(&table, &sha(1)), [(ed2k(1), Verified), (sha(1), Verified)]);
+    assert!(table.content_of(&ed2k(2)).is_none());
+    assert_eq!(table.counts().conflicts, 0);
+}
+
+#[test]
+fn a_hint_that_proves_false_is_dropped_and_counted_and_told() {
+    let table = table();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = told.clone();
+    table.watch(Box::new(move |event| {
+        heard.lock().unwrap().push((event.kind, event.names.clone()))
+    }));
+    state(&table, Hint, &[sha(1), ed2k(2), tth(1)]);
+    assert_eq!(state(&table, Verified, &[sha(1), ed2k(1)]), What::Extended);
+    assert_eq!(known(&table, &sha(1)), [(ed2k(1), Verified), (tth(1), Hint), (sha(1), Verified)]);
+    assert!(table.content_of(&ed2k(2)).is_none());
+    assert_eq!(table.counts().disproved, 1);
+    let kinds: Vec<_> = told.lock().unwrap().iter().map(|(kind, _)| *kind).collect();
+    assert_eq!(kinds, [NameEventKind::Bound, NameEventKind::Disproved, NameEventKind::Proved]);
+    assert_eq!(told.lock().unwrap()[1].1, [ed2k(2)]);
+}
+
+#[test]
+fn a_name_that_was_hinted_to_be_of_another_content_goes_where_it_belongs() {
+    let table = table();
+    state(&table, Verified, &[sha(1), tth(1)]);
+    state(&table, Hint, &[sha(1), ed2k(2)]);
+    assert_eq!(state(&table, Verified, &[sha(2), ed2k(2)]), What::Created);
+    assert_eq!(known(&table, &sha(1)), [(tth(1), Verified), (sha(1), Verified)]);
+    assert_eq!(known(&table, &sha(2)), [(ed2k(2), Verified), (sha(2), Verified)]);
+    assert_eq!(table.counts().disproved, 1);
+}
+
+#[test]
+fn two_verified_statements_that_differ_are_an_alarm() {
+    let table = table();
+    state(&table, Verified, &[sha(1), ed2k(1)]);
+    let What::Refused(why) = state(&table, Verified, &[sha(2), ed2k(1)]) else { panic!() };
+    assert!(why.contains("which are not those of"), "{why}");
+    assert_eq!((table.counts().conflicts, table.quarantined().len()), (1, 1));
+    state(&table, Verified, &[sha(2), ed2k(1)]);
+    assert_eq!(table.quarantined().len(), 1, "the same is kept once");
+    assert_eq!(known(&table, &ed2k(1)), [(ed2k(1), Verified), (sha(1), Verified)]);
+}
+
+#[test]
+fn names_that_can_be_forged_do_not_carry_proof_over() {
+    let table = table();
+    state(&table, Verified, &[ed2k(1), tth(1)]);
+    state(&table, Verified, &[ed2k(1), sha(1)]);
+    assert_eq!(
+        known(&table, &ed2k(1)),
+        [(ed2k(1), Verified), (tth(1), Verified), (sha(1), Attested)]
+    );
+}
+
+#[test]
+fn a_statement_joins_two_contents_unless_they_differ() {
+    let table = table();
+    state(&table, Attested, &[ed2k(1), tth(1)]);
+    state(&table, Hint, &[sha(1), name(Scheme::Aich, 1)]);
+    assert_eq!(state(&table, Attested, &[tth(1), sha(1)]), What::Extended);
+    assert_eq!(table.counts().contents, 1);
+    assert_eq!(
+        known(&table, &sha(1)),
+        [
+            (ed2k(1), Attested),
+            (name(Scheme::Aich, 1), Hint),
+            (tth(1), Attested),
+            (sha(1), Attested)
+        ]
+    );
+    state(&table, Attested, &[ed2k(2), sha(2)]);
+    let What::Refused(_) = state(&table, Attested, &[ed2k(2), tth(1)]) else { panic!() };
+    assert_eq!(table.counts().contents, 2);
+}
+
+#[test]
+fn lengths_must_agree() {
+    let table = table();
+    state(&table, Hint, &[ed2k(1), tth(1)]);
+    let longer = |evidence| Statement { length: Some(8), ..says(evidence, &[ed2k(1), sha(1)]) };
+    let refused = table.state(&[longer(Hint)]).unwrap();
+    let What::Refused(why) = &refused[0].what else { panic!() };
+    assert!(why.ends_with("is known to be of 7 bytes, not 8"), "{why}");
+    table.state(&[longer(Verified)]).unwrap();
+    assert_eq!(known(&table, &ed2k(1)), [(ed2k(1), Verified), (sha(1), Verified)]);
+    assert_eq!(table.content_of(&sha(1)).unwrap().length, Some(8));
+}
+
+#[test]
+fn at_a_multiple_of_a_part_there_are_two_ed2k_names() {
+    let both = [ed2k(1), ed2k(2), sha(1)];
+    let table = table();
+    let refused = table.state(&[says(Verified, &both)]).unwrap();
+    assert!(matches!(&refused[0].what, What::Refused(why) if why.ends_with("of the same bytes")));
+    let exact = Statement { length: Some(19_456_000), ..says(Verified, &both) };
+    assert_eq!(table.state(&[exact]).unwrap()[0].what, What::Created);
+}
+
+#[test]
+fn a_raw_block_is_named_by_its_sha256() {
+    let table = table();
+    let raw = name(Scheme::CidRaw, 2);
+    assert!(matches!(state(&table, Verified, &[sha(1), raw]), What::Refused(_)));
+    state(&table, Attested, &[sha(2), raw, name(Scheme::CidDagPb, 1)]);
+    assert_eq!(state(&table, Attested, &[raw, name(Scheme::CidDagPb, 2)]), What::Extended);
+}
+
+fn torrent(hash: u8, files: &[(&str, u64, Option<Name>)]) -> Proposal {
+    let mut offset = 0;
+    let files = files.iter().map(|(path, length, digest)| {
+        let file =
+            ProposedFile { path: (*path).to_owned(), offset, length: *length, digest: *digest };
+        offset += length;
+        file
+    });
+    let files: Vec<_> = files.collect();
+    Proposal {
+        names: vec![Name::btih([hash; 20])],
+        title: "t".to_owned(),
+        length: offset,
+        unit: 4,
+        files,
+        overlays: vec![],
+        label: "t".to_owned(),
+        stated_by: "test".to_owned(),
+        description: None,
+    }
+}
+
+fn content_of(table: &NameTable, hash: u8) -> ContentId {
+    table.get(&Name::btih([hash; 20])).unwrap().files[0].content
+}
+
+#[test]
+fn a_bound_torrent_of_one_file_and_what_lists_say_of_it_are_one_content() {
+    let (table, root) = (table(), name(Scheme::PiecesRoot, 1));
+    state(&table, Hint, &[Name::btih([1; 20]), ed2k(1)]);
+    table.bind(&[torrent(1, &[("x/a", 7, None)])]).unwrap();
+    assert_eq!(table.content_of(&ed2k(1)).unwrap().id, content_of(&table, 1));
+    table.bind(&[torrent(2, &[("b", 7, Some(root))])]).unwrap();
+    assert_ne!(content_of(&table, 1), content_of(&table, 2));
+    state(&table, Verified, &[root, ed2k(1), sha(1)]);
+    assert_eq!(content_of(&table, 1), content_of(&table, 2));
+    let content: Content = table.content_of(&sha(1)).unwrap();
+    assert_eq!(content.id, content_of(&table, 1));
+    assert_eq!(table.bindings_of(&content.id, 9).len(), 2);
+    assert_eq!(table.layout(&sha(1)).unwrap().extents()[0].content, content.id);
+}
+
+#[test]
+fn a_digest_in_a_description_finds_the_content_that_is_known() {
+    let (table, root) = (table(), name(Scheme::PiecesRoot, 1));
+    state(&table, Verified, &[root, sha(1)]);
+    let content = table.content_of(&root).unwrap().id;
+    table.bind(&[torrent(1, &[("a", 7, Some(root)), ("b", 9, None)])]).unwrap();
+    assert_eq!(content_of(&table, 1), table.content_of(&sha(1)).unwrap().id);
+    let others = table.contents_of(&Name::btih([1; 20]), 9);
+    assert_eq!(others.len(), 1);
+    assert_eq!(table.content_of(&sha(1)).unwrap().title, "a");
+    let _ = content;
+    let What::Refused(why) = state(&table, Hint, &[Name::btih([1; 20]), ed2k(1)]) else { panic!() };
+    assert!(why.contains("is known to name 2 files"), "{why}");
+}
+
+#[test]
+fn what_a_binding_said_goes_with_it() {
+    let (table, root) = (table(), name(Scheme::PiecesRoot, 1));
+    table.bind(&[torrent(1, &[("a", 7, Some(root))])]).unwrap();
+    assert_eq!(known(&table, &root).len(), 2);
+    table.unbind(&Name::btih([1; 20])).unwrap();
+    assert_eq!((table.counts().contents, table.counts().names), (0, 0));
+}
+
+#[test]
+fn a_raised_binding_raises_its_names() {
+    let table = table();
+    table.bind(&[torrent(1, &[("a", 7, None)])]).unwrap();
+    assert_eq!(known(&table, &Name::btih([1; 20])), [(Name::btih([1; 20]), Attested)]);
+    assert!(table.raise(&Name::btih([1; 20]), Verified).unwrap());
+    assert_eq!(known(&table, &Name::btih([1; 20])), [(Name::btih([1; 20]), Verified)]);
+}

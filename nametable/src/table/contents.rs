@@ -1,0 +1,245 @@
+//! The contents of the table, beside its bindings: statements, look-ups, and who wants to hear of them.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
+};
+
+use p2pbridge_proto::{ContentId, Extent, Layout, Name};
+
+use super::{NameTable, Writer};
+use crate::{
+    Binding, Content, EMPTY_CONTENT, FileEntry, NameEvent, NameEventKind, Outcome, Reason,
+    Statement, StoreError,
+    binding::layout_of,
+    digest,
+    state::{Draft, statements_of},
+};
+
+/// Statements that become durable together when the table catches up with bindings of older versions.
+const CATCH_UP: usize = 5_000;
+
+/// Called when something has become known of names.
+pub(super) type Watcher = Box<dyn Fn(&NameEvent) + Send + Sync>;
+
+/// How much the table knows, and what it has seen since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Bindings in force.
+    pub bindings: usize,
+    /// Contents that have names of their own.
+    pub contents: usize,
+    /// The names of these.
+    pub names: usize,
+    /// Statements in quarantine.
+    pub quarantined: usize,
+    /// Names that have proved false since the start.
+    pub disproved: u64,
+    /// Verified statements that contradicted each other since the start.
+    pub conflicts: u64,
+}
+
+impl NameTable {
+    /// States that names are of the same bytes. All that a call changes is durable when it returns. One outcome for each
+    /// statement, in their order; a later one sees what the earlier ones changed.
+    ///
+    /// # Errors
+    /// When the store does not take it; nothing has changed then.
+    pub fn state(&self, statements: &[Statement]) -> Result<Vec<Outcome>, StoreError> {
+        let writer = self.fresh_writer()?;
+        let mut draft = Draft::new(&self.index, &self.catalog, self.is_watched());
+        let outcomes = statements.iter().map(|statement| draft.state(statement)).collect();
+        self.settle(writer, draft)?;
+        Ok(outcomes)
+    }
+
+    /// The content with this identity, if it has names of its own.
+    #[must_use]
+    pub fn content(&self, id: &ContentId) -> Option<Content> {
+        self.catalog.get(id)
+    }
+
+    /// The content of a name.
+    #[must_use]
+    pub fn content_of(&self, name: &Name) -> Option<Content> {
+        self.catalog.of(name)
+    }
+
+    /// The contents of a name that have names of their own: its own, or those of the files of its binding; at most `most`.
+    #[must_use]
+    pub fn contents_of(&self, name: &Name, most: usize) -> Vec<Content> {
+        let mut found: Vec<Content> = self.content_of(name).into_iter().collect();
+        let mut seen: HashSet<ContentId> = found.iter().map(|content| content.id).collect();
+        let binding = self.index.get(name);
+        for file in binding.iter().flat_map(|binding| &binding.files) {
+            if found.len() >= most {
+                break;
+            }
+            if file.content != EMPTY_CONTENT && seen.insert(file.content) {
+                found.extend(self.content(&file.content));
+            }
+        }
+        found
+    }
+
+    /// The bindings that have a content, by main name; at most `most`.
+    #[must_use]
+    pub fn bindings_of(&self, content: &ContentId, most: usize) -> Vec<Arc<Binding>> {
+        let mut names = self.index.having(content);
+        names.sort_unstable();
+        names.iter().filter_map(|name| self.index.get(name)).take(most).collect()
+    }
+
+    /// How a name sees its bytes: as its binding says, or as its scheme cuts a content of known length.
+    #[must_use]
+    pub fn layout(&self, name: &Name) -> Option<Arc<Layout>> {
+        if let Some(binding) = self.index.get(name) {
+            return Some(Arc::clone(&binding.layout));
+        }
+        let content = self.content_of(name)?;
+        let (length, id) = (content.length?, content.id);
+        let unit = digest::unit(name.scheme(), length)?;
+        let whole = Extent { offset: 0, length, content: id, content_offset: 0 };
+        let extents = if length > 0 { vec![whole] } else { Vec::new() };
+        Layout::new(length, unit, extents).ok().map(Arc::new)
+    }
+
+    /// At most `limit` contents behind a cursor, which is 0 at first; and the cursor to go on from, when there are more.
+    #[must_use]
+    pub fn contents_page(&self, cursor: u64, limit: usize) -> (Vec<Content>, Option<u64>) {
+        self.catalog.page(cursor, limit)
+    }
+
+    /// How much is known.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts {
+            bindings: self.index.len(),
+            contents: self.catalog.len(),
+            names: self.catalog.names(),
+            quarantined: self.quarantine.read().unwrap_or_else(PoisonError::into_inner).len(),
+            disproved: self.disproved.load(Ordering::Relaxed),
+            conflicts: self.conflicts.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Calls a function with everything that becomes known of names, on the thread that made it known. It must be quick,
+    /// and must not change the table.
+    pub fn watch(&self, watcher: Watcher) {
+        self.watchers.write().unwrap_or_else(PoisonError::into_inner).push(watcher);
+    }
+
+    pub(super) fn is_watched(&self) -> bool {
+        !self.watchers.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Makes a draft durable and true, and tells of it.
+    pub(super) fn settle(
+        &self,
+        mut writer: MutexGuard<'_, Writer>,
+        mut draft: Draft<'_>,
+    ) -> Result<(), StoreError> {
+        let mut batch = draft.changes();
+        let conflicts = std::mem::take(&mut draft.conflicts);
+        let contradicted = conflicts.len() as u64;
+        for (statement, text) in conflicts {
+            tracing::error!(%text, "two verified statements of names differ");
+            if let Some(binding) = as_binding(&statement)
+                && !self.is_in_quarantine(&binding)
+            {
+                batch.extend(self.quarantining(Arc::new(binding), Reason::Conflict, &text, &batch));
+            }
+        }
+        if !batch.is_empty() {
+            self.commit(&mut writer, &batch)?;
+        }
+        let (disproved, events) = (draft.disproved, std::mem::take(&mut draft.events));
+        let changed = !batch.is_empty();
+        drop(draft);
+        drop(writer);
+        self.conflicts.fetch_add(contradicted, Ordering::Relaxed);
+        self.disproved.fetch_add(disproved, Ordering::Relaxed);
+        let watchers = self.watchers.read().unwrap_or_else(PoisonError::into_inner);
+        for event in &events {
+            if event.kind == NameEventKind::Disproved {
+                let names: Vec<_> = event.names.iter().map(ToString::to_string).collect();
+                tracing::warn!(names = names.join(" "), text = %event.text, "names have proved false");
+            }
+            watchers.iter().for_each(|watcher| watcher(event));
+        }
+        drop(watchers);
+        if changed {
+            self.tell();
+        }
+        Ok(())
+    }
+
+    /// Names of contents that bindings of older versions brought, and that were not kept then.
+    pub(super) fn catch_up(&self) -> Result<(), StoreError> {
+        let mut missing = Vec::new();
+        let mut after = None;
+        loop {
+            let (page, next) = self.list(after.as_ref(), 1_000);
+            for binding in &page {
+                missing.extend(statements_of(binding).into_iter().filter(|statement| {
+                    statement.names.iter().any(|name| self.catalog.id_of(name).is_none())
+                }));
+                if missing.len() >= CATCH_UP {
+                    self.state(&std::mem::take(&mut missing))?;
+                }
+            }
+            match next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        if missing.is_empty() { Ok(()) } else { self.state(&missing).map(|_| ()) }
+    }
+
+    /// Takes out of a content what only a binding that goes said of it.
+    pub(super) fn forget_names_of(&self, draft: &mut Draft<'_>, binding: &Binding) {
+        for name in &binding.names {
+            draft.forget(name);
+        }
+        for file in binding.files.iter().filter(|file| file.content != EMPTY_CONTENT) {
+            let alone = self.index.having(&file.content).iter().all(|main| *main == binding.name());
+            let known = file.digest.and_then(|digest| {
+                Some((digest, self.catalog.of(&digest)?.known(&digest)?.stated_by.clone()))
+            });
+            if let Some((digest, stated_by)) = known
+                && alone
+                && *stated_by == *binding.stated_by
+            {
+                draft.forget(&digest);
+            }
+        }
+    }
+}
+
+/// A statement in the form in which the quarantine keeps it.
+fn as_binding(statement: &Statement) -> Option<Binding> {
+    let length = statement.length.unwrap_or(0);
+    let file = FileEntry {
+        path: statement.title.clone(),
+        length,
+        offset: 0,
+        content: EMPTY_CONTENT,
+        digest: None,
+    };
+    let unit = length.max(1);
+    let layout = layout_of(length, unit, std::slice::from_ref(&file)).ok()?;
+    let now = std::time::SystemTime::now();
+    Some(Binding {
+        names: statement.names.clone(),
+        layout: Arc::new(layout),
+        files: vec![file],
+        evidence: statement.evidence,
+        overlays: Vec::new(),
+        title: statement.title.clone(),
+        stated_by: statement.stated_by.to_string(),
+        created: now,
+        updated: now,
+        version: 1,
+        description: None,
+    })
+}

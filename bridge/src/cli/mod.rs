@@ -6,6 +6,7 @@ mod demo;
 pub mod message;
 pub mod names;
 pub mod overlays;
+mod progress;
 mod serve;
 mod table;
 pub mod usage;

@@ -21,6 +21,7 @@ mod hostile;
 mod http;
 mod libtorrent;
 pub mod load;
+mod oracles;
 mod peer;
 mod ports;
 mod process;
@@ -43,6 +44,9 @@ pub use files::{Tree, fill, sha256_file, tree};
 pub use hostile::{BadTracker, Hostile};
 pub use http::{Answer, get, say};
 pub use libtorrent::{LibTorrent, LtStatus};
+pub use oracles::{
+    Names, libtorrent_reads_magnet, libtorrent_reads_torrent, oracle_names, rhash_btih,
+};
 pub use peer::{Client, Limits, Peer, What};
 pub use ports::free_port;
 pub use process::{Launch, Program, run, tools, venv_python};

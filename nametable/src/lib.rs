@@ -9,6 +9,7 @@ mod chunks;
 mod content;
 pub mod digest;
 mod error;
+pub mod exchange;
 mod groups;
 mod index;
 mod pairing;

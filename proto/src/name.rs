@@ -1,7 +1,9 @@
 use std::{fmt, str::FromStr};
 
 use cid::{Cid, multihash::Multihash};
-use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
+use data_encoding::{
+    BASE32_NOPAD, BASE32_NOPAD_NOCASE, BASE64URL_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE,
+};
 use thiserror::Error;
 
 use crate::v1;
@@ -300,13 +302,18 @@ impl Name {
             }
             _ => text,
         };
-        let bytes = if plain.len() == scheme.digest_len() * 2 {
-            HEXLOWER_PERMISSIVE.decode(plain.as_bytes()).map_err(|_| bad())?
-        } else {
-            let upper = plain.trim_end_matches('=').to_ascii_uppercase();
-            BASE32_NOPAD.decode(upper.as_bytes()).map_err(|_| bad())?
+        let (base, letters) = match plain.len() == scheme.digest_len() * 2 {
+            true => (&HEXLOWER_PERMISSIVE, plain),
+            false => (&BASE32_NOPAD_NOCASE, plain.trim_end_matches('=')),
         };
-        Self::new(scheme, &bytes).map_err(|_| bad())
+        let mut digest = [0; 32];
+        let bytes = digest.get_mut(..scheme.digest_len()).ok_or_else(bad)?;
+        // `decode_mut` takes a place of the right size only.
+        if base.decode_len(letters.len()) != Ok(bytes.len()) {
+            return Err(bad());
+        }
+        base.decode_mut(letters.as_bytes(), bytes).map_err(|_| bad())?;
+        Ok(Self { scheme, digest })
     }
 
     /// Parses a CID of version 0 or 1, in any multibase spelling. Its hash must be SHA-256, its codec `dag-pb` or `raw`.

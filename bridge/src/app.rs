@@ -1,6 +1,12 @@
 //! The composition root: reads top to bottom as the house is built, and is left in the opposite order.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use jiff::Timestamp;
 use p2pbridge_adapters::{Adapter, BuildError, Host};
@@ -26,20 +32,23 @@ use crate::{
         meter::Meter,
         recorder::Recorder,
     },
+    web,
 };
 
 /// Why the daemon cannot start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// The gRPC address is not to be had.
+    /// The address of gRPC or of the metrics is not to be had.
     #[error(
-        "gRPC: listen on {address}: {source}: set another `grpc.listen`, or stop what listens there"
+        "{door}: listen on {address}: {source}: set another `{door}.listen`, or stop what listens there"
     )]
     Listen {
+        /// The table of the configuration.
+        door: &'static str,
         /// The address.
         address: SocketAddr,
         /// What came of it.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The data directory is not to be had.
     #[error(transparent)]
@@ -68,6 +77,8 @@ pub enum StartError {
 pub struct App {
     /// Where its gRPC server listens.
     pub grpc: SocketAddr,
+    /// Where it tells its metrics, if it does.
+    pub metrics: Option<SocketAddr>,
     /// Where the peers of each overlay reach it.
     pub seeders: HashMap<OverlayId, Vec<SocketAddr>>,
     /// Where the bridge is a tracker of an overlay.
@@ -102,10 +113,11 @@ impl App {
     /// # Errors
     /// When an address, a file or a directory is not to be had; nothing is left running then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let address = config.grpc.listen;
-        let listen = |source| StartError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(listen)?;
-        let grpc_address = listener.local_addr().map_err(listen)?;
+        let (listener, grpc_address) = listen("grpc", config.grpc.listen).await?;
+        let metrics = match config.metrics.listen {
+            Some(address) => Some(listen("metrics", address).await?),
+            None => None,
+        };
 
         // What is kept.
         let data_dir = DataDir::open(&config.data_dir)?;
@@ -119,6 +131,8 @@ impl App {
             &identity.bridge,
             Timestamp::now(),
         )?);
+        // A new epoch begins with the gaps that the last one left.
+        let gaps = ledger.next_seq().saturating_sub(1);
 
         // The overlays: every socket is bound before anything runs.
         let mut host = Host { mark: [0; 6] };
@@ -202,9 +216,17 @@ impl App {
             handler,
             relay,
             meter,
+            ledger: ledger.clone(),
+            gaps,
             recorder: recorder.clone(),
             names: table,
             alarms,
+            started: SystemTime::now(),
+        });
+        let metrics = metrics.map(|(listener, address)| {
+            let (draining, stop) = (stops.grpc.clone(), stops.faces.clone());
+            tasks.spawn(web::serve(listener, board.clone(), draining, stop));
+            address
         });
         let services = Services {
             names: desk.clone(),
@@ -218,6 +240,7 @@ impl App {
         let grpc_task = tokio::spawn(grpc::serve(listener, services, stops.grpc.clone(), drain));
         Ok(Self {
             grpc: grpc_address,
+            metrics,
             seeders,
             trackers,
             names: desk,
@@ -267,6 +290,16 @@ impl Stops {
             recorder: CancellationToken::new(),
         }
     }
+}
+
+async fn listen(
+    door: &'static str,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Listen { door, address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
 }
 
 fn by_overlay<T>(

@@ -12,3 +12,4 @@ mod rate;
 pub mod relay;
 pub mod routes;
 pub mod status;
+pub mod web;

@@ -31,6 +31,9 @@ pub(super) async fn run(config: Config) -> ExitCode {
         }
     };
     tracing::info!(grpc = %app.grpc, overlays, routes, "p2p-bridge is ready");
+    if let Some(metrics) = app.metrics {
+        tracing::info!(url = %format_args!("http://{metrics}/metrics"), "telling metrics");
+    }
     for (overlay, endpoints) in &app.seeders {
         tracing::info!(%overlay, ?endpoints, "listening for peers");
     }

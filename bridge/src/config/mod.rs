@@ -1,6 +1,7 @@
 //! Configuration: TOML → checked [`Config`]. What is not there has its default; what is unknown or wrong is refused with
 //! its line.
 
+mod metrics;
 mod routes;
 mod size;
 
@@ -11,6 +12,7 @@ use serde::Deserialize;
 use thiserror::Error;
 use toml::Spanned;
 
+pub use metrics::MetricsConfig;
 pub use size::{ByteSize, human};
 
 use self::routes::RouteForm;
@@ -44,6 +46,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The gRPC server.
     pub grpc: Grpc,
+    /// The page of metrics.
+    pub metrics: MetricsConfig,
     /// Who operates the bridge.
     pub identity: Identity,
     /// Verified bytes on disk.
@@ -221,6 +225,7 @@ impl<const LEAST: u64, const MOST: u64> TryFrom<u64> for Seconds<LEAST, MOST> {
 struct Form {
     data_dir: PathBuf,
     grpc: Grpc,
+    metrics: MetricsConfig,
     identity: Identity,
     spool: SpoolConfig,
     relay: RelayConfig,
@@ -237,6 +242,7 @@ impl Default for Form {
         Self {
             data_dir: "p2p-bridge-data".into(),
             grpc: Grpc::default(),
+            metrics: MetricsConfig::default(),
             identity: Identity::default(),
             spool: SpoolConfig::default(),
             relay: RelayConfig::default(),
@@ -318,6 +324,7 @@ impl Config {
         Ok(Self {
             data_dir: form.data_dir,
             grpc: form.grpc,
+            metrics: form.metrics,
             identity: form.identity,
             spool: form.spool,
             relay: form.relay,
@@ -362,6 +369,7 @@ mod tests {
         let silent = Config::parse("").unwrap();
         assert_eq!(printed.data_dir, silent.data_dir);
         assert_eq!(printed.grpc, silent.grpc);
+        assert_eq!(printed.metrics, silent.metrics);
         assert_eq!(printed.identity, silent.identity);
         assert_eq!(printed.spool, silent.spool);
         assert_eq!(printed.relay, silent.relay);
@@ -385,6 +393,8 @@ mod tests {
         let unknown = refusal("[grpc]\nlisten = \"127.0.0.1:1\"\nlissen = 3\n");
         assert!(unknown.contains("line 3") && unknown.contains("^^^^^^"), "{unknown}");
         assert!(unknown.contains("expected `listen`"), "{unknown}");
+        let metrics = refusal("[metrics]\nlisten = \"9464\"\n");
+        assert!(metrics.contains("line 2") && metrics.contains("127.0.0.1:9464"), "{metrics}");
         let small = refusal("[relay]\nper_source = 0\n");
         assert_eq!(small, "relay.per_source is 0 B: expected 256.00 KiB at least");
         let size = refusal("[spool]\nmax_size = \"10 GB of\"\n");

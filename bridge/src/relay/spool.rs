@@ -81,6 +81,11 @@ impl Spool {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// Bytes that it may hold.
+    pub(crate) fn bound(&self) -> u64 {
+        self.bound
+    }
+
     /// Whether the bound leaves room for so many bytes.
     pub(crate) fn has_room(&self, bytes: u64) -> bool {
         self.used().saturating_add(bytes) <= self.bound

@@ -1,16 +1,17 @@
 //! What the status service tells: gathered from the adapters, the relay, the meter and the alarms when asked.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use p2pbridge_adapters::{Adapter, Mode, TrackerHealth};
 use p2pbridge_nametable::{Binding, NameTable};
 use p2pbridge_proto::{OverlayId, v1};
 
-use super::{alarms::Alarms, meter::Meter, recorder::Recorder};
+use super::{alarms::Alarms, ledger::Ledger, meter::Meter, recorder::Recorder};
 use crate::{
     grpc::{Explain, Explained, Snapshot, StatusSource},
     handler::MessageHandler,
     relay::Relay,
+    web::{LedgerReport, NamesReport, Report, ReportSource},
 };
 
 /// Failures after which a tracker that has answered before counts as down.
@@ -39,12 +40,18 @@ pub struct Board {
     pub relay: Arc<Relay>,
     /// What crosses.
     pub meter: Arc<Meter>,
+    /// The ledger.
+    pub ledger: Arc<dyn Ledger>,
+    /// Gap records that this start wrote into it.
+    pub gaps: u64,
     /// Writes the ledger.
     pub recorder: Recorder,
     /// The names.
     pub names: Arc<NameTable>,
     /// What needs an operator's eye.
     pub alarms: Arc<Alarms>,
+    /// When the daemon started.
+    pub started: SystemTime,
 }
 
 impl StatusSource for Board {
@@ -63,6 +70,27 @@ impl StatusSource for Board {
             overlays: self.overlays.iter().map(|overlay| self.overlay(overlay)).collect(),
             crossings: self.meter.crossings(),
             alarms,
+        }
+    }
+}
+
+impl ReportSource for Board {
+    fn report(&self) -> Report {
+        Report {
+            started: self.started,
+            snapshot: self.snapshot(),
+            relay: self.relay.report(),
+            ledger: LedgerReport {
+                records: self.ledger.next_seq().saturating_sub(1),
+                gaps: self.gaps,
+                waiting: self.meter.waiting(),
+                transfers: self.meter.transfers(),
+                failing: self.recorder.trouble().is_some(),
+            },
+            names: NamesReport {
+                bindings: self.names.len(),
+                quarantined: self.names.quarantined().len(),
+            },
         }
     }
 }

@@ -361,6 +361,12 @@ impl Meter {
         self.lock().transfers.len()
     }
 
+    /// How many windows wait for the ledger; those of the batch under way are not among them.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.lock().waiting
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,4 +1,6 @@
-//! The desk where names are bound: descriptions in, bindings out.
+//! The desk where names are bound: descriptions and lists in, bindings and contents out.
+
+mod contents;
 
 use std::{
     collections::HashMap,
@@ -6,11 +8,15 @@ use std::{
 };
 
 use p2pbridge_adapters::{Description, registry};
-use p2pbridge_nametable::{BindError, Binding, NameTable, Proposal, ProposedFile};
-use p2pbridge_proto::{OverlayId, v1};
+use p2pbridge_nametable::{
+    BindError, Binding, Content, NameTable, Proposal, ProposedFile, StoreError,
+};
+use p2pbridge_proto::{Evidence, OverlayId, v1};
 use thiserror::Error;
 use url::Url;
 
+pub use self::contents::{MOST_ROWS, content_row, content_rows};
+use self::contents::{label_of, statement};
 use crate::blobs::{BlobError, BlobId, Blobs};
 
 /// The most bytes of a description (32 MiB).
@@ -79,6 +85,23 @@ pub enum NameFault {
     /// The name table refused.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// What is said of names is not well formed.
+    #[error("{label}: {problem}")]
+    Content {
+        /// The item, or the row.
+        label: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// What is said contradicts what is known.
+    #[error("{0}")]
+    Refused(String),
+    /// Somebody else took back at the same moment what was bound.
+    #[error("what was bound was taken back at the same moment")]
+    Gone,
+    /// The table's store did not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The description could not be kept, or not be had.
     #[error("cannot keep or read a description: {0}")]
     Blob(#[from] BlobError),
@@ -100,28 +123,44 @@ impl NameDesk {
         &self.table
     }
 
-    /// States that descriptions name the same content, or makes one known alone. All or nothing; repeating it changes
-    /// nothing. The descriptions are kept before the names are bound.
+    /// States that descriptions and names stand for the same content, or makes one known alone. All or nothing; repeating
+    /// it changes nothing. The descriptions are kept before the names are bound.
     ///
     /// # Errors
     /// When one cannot be read, may not be bound, or does not fit the others; when the disk does not take them.
     pub fn bind(
         &self,
-        items: Vec<v1::BindItem>,
+        items: &[v1::BindItem],
         stated_by: &str,
-    ) -> Result<Vec<Arc<Binding>>, NameFault> {
-        let mut proposals = Vec::with_capacity(items.len());
+    ) -> Result<(Vec<Arc<Binding>>, Vec<Content>), NameFault> {
+        let (mut proposals, mut rows, mut described) = (Vec::new(), Vec::new(), Vec::new());
         for (item, number) in items.iter().zip(1..) {
-            let label = match item.label.trim() {
-                "" => format!("item {number}"),
-                label => label.chars().take(256).collect(),
-            };
-            proposals.push(self.propose(item, label, stated_by)?);
+            let label = label_of(item, &format!("item {number}"));
+            match &item.content {
+                Some(_) if !item.description.is_empty() => {
+                    let problem = "it takes a description or names, not both".to_owned();
+                    return Err(NameFault::Content { label, problem });
+                }
+                Some(row) => {
+                    let read = statement(row, Evidence::Attested, &stated_by.into());
+                    match read {
+                        Ok(statement) => rows.push((label, statement)),
+                        Err(problem) => return Err(NameFault::Content { label, problem }),
+                    }
+                }
+                None => {
+                    proposals.push(self.propose(item, label, stated_by)?);
+                    described.push(item);
+                }
+            }
         }
-        for (proposal, item) in proposals.iter_mut().zip(&items) {
+        if proposals.is_empty() {
+            return Ok((Vec::new(), self.bind_alone(rows)?));
+        }
+        for (proposal, item) in proposals.iter_mut().zip(described) {
             proposal.description = Some(self.blobs.put(&item.description)?);
         }
-        Ok(self.table.bind(&proposals)?)
+        self.bind_contents(&mut proposals, &rows)
     }
 
     /// The description of a binding. It is read once, as long as somebody uses it.

@@ -98,6 +98,9 @@ pub enum BindError {
         /// What differs.
         difference: String,
     },
+    /// What is said of a file's bytes contradicts what is known.
+    #[error("{0}")]
+    Statement(String),
     /// No random bytes were to be had for a content's identity.
     #[error("the operating system gives no random bytes: {0}")]
     Random(String),

@@ -27,4 +27,6 @@ pub use state::{NameEvent, NameEventKind, Outcome, What};
 pub use store::{
     Change, Cursor, Key, MAX_BATCH, MemoryStore, NameStore, Record, SledStore, StoreError,
 };
-pub use table::{Counts, MAX_EQUIVALENTS, MAX_QUARANTINED, NameTable};
+pub use table::{
+    AboutFile, Counts, MAX_EQUIVALENTS, MAX_QUARANTINED, NameTable, Taken, Translated,
+};

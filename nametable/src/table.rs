@@ -7,11 +7,11 @@ use std::{
     time::SystemTime,
 };
 
-use p2pbridge_proto::{Evidence, Name};
+use p2pbridge_proto::{ContentId, Evidence, Name};
 
 use crate::{
-    BindError, Binding, Change, EMPTY_CONTENT, Key, NameStore, Proposal, Quarantined, Reason,
-    Record, StoreError,
+    BindError, Binding, Change, Content, EMPTY_CONTENT, Key, NameEventKind, NameStore, Proposal,
+    Quarantined, Reason, Record, Statement, StoreError, What,
     catalog::Catalog,
     index::Index,
     plan::{Refusal, plan},
@@ -20,7 +20,35 @@ use crate::{
 
 mod contents;
 
-pub use contents::Counts;
+pub use contents::{Counts, Translated};
+
+/// What was taken back.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Taken {
+    /// The binding of the name.
+    pub binding: Option<Arc<Binding>>,
+    /// Of a name of bytes alone: the content without it.
+    pub content: Option<Content>,
+}
+
+impl Taken {
+    /// Whether the name was not known.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.binding.is_none() && self.content.is_none()
+    }
+}
+
+/// A statement about a file of a proposal: its number, the file's number, and what is said of the file's bytes.
+#[derive(Debug, Clone)]
+pub struct AboutFile {
+    /// The proposal.
+    pub proposal: usize,
+    /// The file in it.
+    pub file: usize,
+    /// What is said; its own content is not looked at.
+    pub statement: Statement,
+}
 
 /// The most others that [`NameTable::resolve`] gives.
 pub const MAX_EQUIVALENTS: usize = 1_000;
@@ -84,6 +112,19 @@ impl NameTable {
     /// # Errors
     /// When files have no counterpart, a name is bound otherwise, or the store does not take it.
     pub fn bind(&self, proposals: &[Proposal]) -> Result<Vec<Arc<Binding>>, BindError> {
+        Ok(self.bind_with(proposals, &[])?.0)
+    }
+
+    /// As [`Self::bind`]; and states of files of the proposals what names their bytes have besides. Gives the identities
+    /// of these files' contents too.
+    ///
+    /// # Errors
+    /// As [`Self::bind`], and when a statement contradicts what is known.
+    pub fn bind_with(
+        &self,
+        proposals: &[Proposal],
+        about: &[AboutFile],
+    ) -> Result<(Vec<Arc<Binding>>, Vec<ContentId>), BindError> {
         let mut writer = self.fresh_writer()?;
         let plan = match plan(&self.index, proposals, SystemTime::now()) {
             Ok(plan) => plan,
@@ -96,9 +137,24 @@ impl NameTable {
         let mains: Vec<Name> = plan.bindings.iter().map(|binding| binding.name()).collect();
         let mut draft = Draft::new(&self.index, &self.catalog, self.is_watched());
         draft.bind_all(plan);
+        let mut contents = Vec::with_capacity(about.len());
+        for AboutFile { proposal, file, statement } in about {
+            let binding = mains.get(*proposal).and_then(|main| draft.binding(main));
+            let content = binding.and_then(|binding| Some(binding.files.get(*file)?.content));
+            let outcome = draft.state(&Statement { content, ..statement.clone() });
+            match (outcome.content, outcome.what) {
+                (Some(content), _) => contents.push(content),
+                (None, What::Refused(why)) => {
+                    draft.abandon();
+                    self.settle(writer, draft)?;
+                    return Err(BindError::Statement(why));
+                }
+                (None, _) => return Err(BindError::Empty),
+            }
+        }
         let bindings = mains.iter().filter_map(|main| draft.binding(main)).collect();
         self.settle(writer, draft)?;
-        Ok(bindings)
+        Ok((bindings, contents))
     }
 
     /// The binding of a name.
@@ -171,17 +227,27 @@ impl NameTable {
         Ok(true)
     }
 
-    /// Takes a binding back; gives what it was.
+    /// Takes a name back: its binding, or, when it has none, what is said of it as a name of bytes.
     ///
     /// # Errors
     /// When the store does not take it.
-    pub fn unbind(&self, name: &Name) -> Result<Option<Arc<Binding>>, StoreError> {
+    pub fn unbind(&self, name: &Name) -> Result<Taken, StoreError> {
         let mut writer = self.fresh_writer()?;
-        let Some(binding) = self.index.get(name) else { return Ok(None) };
+        let mut draft = Draft::new(&self.index, &self.catalog, self.is_watched());
+        let Some(binding) = self.index.get(name) else {
+            let content = draft.forget(name);
+            draft.tell(NameEventKind::Unbound, content.as_ref(), vec![*name], String::new());
+            if content.is_some() {
+                self.settle(writer, draft)?;
+            }
+            return Ok(Taken { binding: None, content });
+        };
+        let names = binding.names.clone();
+        draft.tell(NameEventKind::Unbound, None, names, binding.title.clone());
         self.commit(&mut writer, &self.unbinding(&binding))?;
-        drop(writer);
+        self.settle(writer, draft)?;
         self.tell();
-        Ok(Some(binding))
+        Ok(Taken { binding: Some(binding), content: None })
     }
 
     /// What taking a binding out changes: it, and what only it said of contents.

@@ -47,6 +47,13 @@ pub fn unknown_name(name: &Name) -> Status {
     not_found("name", &name.to_string(), text)
 }
 
+/// It is not known how a name cuts its bytes: FAILED_PRECONDITION.
+#[must_use]
+pub fn no_layout(name: &Name) -> Status {
+    let text = format!("how {name} cuts its bytes is not known: bind its description first");
+    plain(Code::FailedPrecondition, "NO_LAYOUT", text)
+}
+
 /// It may work later: UNAVAILABLE with `RetryInfo`.
 #[must_use]
 pub fn unavailable(reason: &str, text: impl Into<String>) -> Status {
@@ -70,6 +77,10 @@ impl From<NameFault> for Status {
             NameFault::UnknownOverlay { overlay, .. } => not_found("overlay", &overlay, text),
             NameFault::OtherProtocol { .. } => bad_field("OTHER_PROTOCOL", "items.overlay", text),
             NameFault::Bind(error) => refused(&error),
+            NameFault::Content { .. } => bad_field("BAD_CONTENT", "content", text),
+            NameFault::Refused(_) => plain(Code::FailedPrecondition, "CONFLICT", text),
+            NameFault::Gone => plain(Code::Aborted, "GONE", text),
+            NameFault::Store(error) => store(&error),
             NameFault::Blob(_) => unavailable("DISK", text),
             NameFault::NoDescription(_) => plain(Code::FailedPrecondition, "NO_DESCRIPTION", text),
         }
@@ -85,6 +96,7 @@ fn refused(error: &BindError) -> Status {
             Status::with_error_details(Code::FailedPrecondition, text, details)
         }
         BindError::Store(error) => store(error),
+        BindError::Statement(_) => plain(Code::FailedPrecondition, "CONFLICT", text),
         BindError::Random(_) => internal(text),
         BindError::SameName { .. } => bad_field("SAME_NAME", "items", text),
         BindError::NoCounterpart { .. } => bad_field("NO_COUNTERPART", "items", text),

@@ -126,9 +126,13 @@ pub async fn serve(
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
-    let names = NameServiceServer::new(names::Names::new(services.names, services.explain))
-        .max_decoding_message_size(MOST_REQUEST)
-        .max_encoding_message_size(MOST_ANSWER);
+    let names = NameServiceServer::new(names::Names::new(
+        services.names,
+        services.explain,
+        stop.child_token(),
+    ))
+    .max_decoding_message_size(MOST_REQUEST)
+    .max_encoding_message_size(MOST_ANSWER);
     let status =
         StatusServiceServer::new(status::StatusCalls::new(services.status, stop.child_token()))
             .max_decoding_message_size(MOST_SMALL_REQUEST)

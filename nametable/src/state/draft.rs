@@ -100,6 +100,16 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Takes all back but what an operator must hear of.
+    pub(crate) fn abandon(&mut self) {
+        self.contents.clear();
+        self.owners.clear();
+        self.bindings.clear();
+        self.renamed.clear();
+        self.disproved = 0;
+        self.events.retain(|event| event.kind == NameEventKind::Conflict);
+    }
+
     /// Puts a binding in force.
     pub(crate) fn bind(&mut self, binding: Arc<Binding>) {
         self.bindings.insert(binding.name(), binding);

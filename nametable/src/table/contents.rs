@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
 };
 
-use p2pbridge_proto::{ContentId, Extent, Layout, Name};
+use p2pbridge_proto::{ContentId, Evidence, Extent, Layout, Name, Scheme};
 
 use super::{NameTable, Writer};
 use crate::{
@@ -37,6 +37,15 @@ pub struct Counts {
     pub disproved: u64,
     /// Verified statements that contradicted each other since the start.
     pub conflicts: u64,
+}
+
+/// What a name is in other schemes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Translated<'a> {
+    /// The names, and how well they are known.
+    pub names: &'a [(Name, Evidence)],
+    /// Number of bytes, if it is known.
+    pub length: Option<u64>,
 }
 
 impl NameTable {
@@ -80,6 +89,28 @@ impl NameTable {
             }
         }
         found
+    }
+
+    /// Gives for each name, in order, what names of these schemes are of the same bytes (all, when none is said). A name
+    /// that is not known gives nothing.
+    pub fn translate(
+        &self,
+        names: &[Name],
+        to: &[Scheme],
+        each: &mut dyn FnMut(usize, Translated<'_>),
+    ) {
+        let mut row = Vec::new();
+        for (at, name) in names.iter().enumerate() {
+            row.clear();
+            let content = self.catalog.of(name);
+            let length = content.as_ref().and_then(|content| content.length);
+            for known in content.iter().flat_map(|content| &content.names) {
+                if to.is_empty() || to.contains(&known.name.scheme()) {
+                    row.push((known.name, known.evidence));
+                }
+            }
+            each(at, Translated { names: &row, length });
+        }
     }
 
     /// The bindings that have a content, by main name; at most `most`.

@@ -203,8 +203,8 @@ fn a_disproved_binding_leaves_use_and_raises_an_alarm() {
     assert!(table.get(&name(2)).is_none() && others(&table, 1).is_empty());
     let kept = table.quarantined();
     assert_eq!((kept[0].reason, kept[0].text.as_str()), (Reason::Disproved, "chunk 3 differs"));
-    assert_eq!(table.unbind(&name(1)).unwrap().unwrap().name(), name(1));
-    assert!(table.unbind(&name(1)).unwrap().is_none() && table.is_empty());
+    assert_eq!(table.unbind(&name(1)).unwrap().binding.unwrap().name(), name(1));
+    assert!(table.unbind(&name(1)).unwrap().is_nothing() && table.is_empty());
 }
 
 #[test]

@@ -166,7 +166,7 @@ async fn bind(app: &App, a: &Path, b: &Path) -> Result<(), Failure> {
         });
     }
     let desk = app.names.clone();
-    tokio::task::spawn_blocking(move || desk.bind(items, "demo")).await??;
+    tokio::task::spawn_blocking(move || desk.bind(&items, "demo")).await??;
     Ok(())
 }
 

@@ -10,12 +10,13 @@ use super::{
     super::{
         choices,
         client::{CliError, Client},
-        table::{Table, grouped},
+        table::{Table, grouped, plain},
     },
     first_known,
-    show::{binding_json, print_json, show, table},
+    show::{binding_json, content_json, contents_table, evidence_word, print_json, show, table},
     source::names_of,
 };
+use crate::status::export::time_text;
 
 /// What to resolve.
 #[derive(Debug, Args)]
@@ -69,7 +70,9 @@ fn resolved(answer: &v1::ResolveResponse, explain: bool, json: bool) -> Result<(
     if json {
         let equivalents: Vec<_> = answer.equivalents.iter().map(binding_json).collect();
         let binding = answer.binding.as_ref().map(binding_json);
-        let mut whole = json!({ "binding": binding, "equivalents": equivalents });
+        let contents: Vec<_> = answer.contents.iter().map(content_json).collect();
+        let mut whole =
+            json!({ "binding": binding, "equivalents": equivalents, "contents": contents });
         if explain {
             whole["choices"] = choices::rows(answer).into();
             whole["held_bytes"] = answer.held_bytes.into();
@@ -80,9 +83,11 @@ fn resolved(answer: &v1::ResolveResponse, explain: bool, json: bool) -> Result<(
     let mut out = io::stdout().lock();
     if let Some(binding) = &answer.binding {
         out.write_all(table([binding]).as_bytes())?;
+        writeln!(out)?;
     }
+    out.write_all(contents_table(&answer.contents).as_bytes())?;
     if answer.equivalents.is_empty() {
-        writeln!(out, "\nno other name of this content is known")?;
+        writeln!(out, "\nno other description of this content is known")?;
     } else {
         writeln!(out, "\nthe same content:")?;
         out.write_all(table(&answer.equivalents).as_bytes())?;
@@ -112,7 +117,47 @@ pub(super) async fn list(endpoint: &str, json: bool) -> Result<(), CliError> {
         writeln!(io::stdout(), "nothing is bound yet: `p2p-bridge names bind FILE…`")?;
         return Ok(());
     }
-    show(&bindings, json)
+    show(&bindings, &[], json)
+}
+
+/// `watch`: one line for each event, until the bridge goes away.
+pub(super) async fn watch(endpoint: &str, json: bool) -> Result<(), CliError> {
+    let client = Client::connect(endpoint).await?;
+    let events = client.names().watch_names(v1::WatchNamesRequest {}).await;
+    let mut events = events.map_err(|status| client.explain(&status))?.into_inner();
+    while let Some(event) = events.message().await.map_err(|status| client.explain(&status))? {
+        let word = match event.event() {
+            v1::NameEvent::Unspecified => "",
+            v1::NameEvent::Bound => "bound",
+            v1::NameEvent::Proved => "proved",
+            v1::NameEvent::Disproved => "disproved",
+            v1::NameEvent::Conflict => "conflict",
+            v1::NameEvent::Unbound => "unbound",
+        };
+        let time = time_text(&event.time);
+        if json {
+            print_json(&json!({
+                "event": word,
+                "content": event.content.as_ref().map(content_json),
+                "names": event.urns,
+                "text": event.text,
+                "time": time,
+                "missed": event.missed,
+            }))?;
+            continue;
+        }
+        let mut out = io::stdout().lock();
+        if event.missed > 0 {
+            writeln!(out, "{} events were missed", event.missed)?;
+        }
+        writeln!(out, "{} {word}: {}", time.unwrap_or_default(), plain(&event.text))?;
+        for urn in &event.urns {
+            let known = event.content.iter().flat_map(|content| &content.names);
+            let known = known.filter(|known| known.urn == *urn).map(v1::KnownName::evidence).next();
+            writeln!(out, "  {urn} {}", known.map_or("", evidence_word))?;
+        }
+    }
+    Ok(())
 }
 
 /// `map FROM TO`.
@@ -132,8 +177,10 @@ pub(super) async fn map(args: MapArgs, endpoint: &str, json: bool) -> Result<(),
             let request = v1::ResolveRequest { name: from.clone(), ..Default::default() };
             let answer = client.names().resolve(request).await;
             let answer = answer.map_err(|status| client.explain(&status))?.into_inner();
-            let layout = answer.binding.and_then(|binding| binding.layout).unwrap_or_default();
-            What::Bytes(v1::ByteRange { offset: 0, length: layout.length })
+            let layout = answer.binding.and_then(|binding| binding.layout);
+            let content = || answer.contents.first().and_then(|content| content.length);
+            let length = layout.map(|layout| layout.length).or_else(content).unwrap_or_default();
+            What::Bytes(v1::ByteRange { offset: 0, length })
         }
     };
     let request = v1::MapChunksRequest { from, to, what: Some(what) };

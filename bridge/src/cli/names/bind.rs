@@ -5,43 +5,66 @@ use std::{
     path::Path,
 };
 
-use p2pbridge_proto::{OverlayId, v1};
+use p2pbridge_nametable::exchange::{self, Format};
+use p2pbridge_proto::{Name, OverlayId, v1};
 
 use super::{
     super::client::{CliError, Client},
     first_known,
-    show::show,
+    show::{contents_table, show},
     source::{names_of, read},
 };
 
-/// `bind FILE…`.
+/// `bind FILE|NAME…`.
 pub(super) async fn bind(files: &[String], endpoint: &str, json: bool) -> Result<(), CliError> {
     // Files first: what is wrong with them needs no bridge to say it.
     let items = files.iter().map(|file| bind_item(file)).collect::<Result<_, _>>()?;
     let client = Client::connect(endpoint).await?;
     let request = v1::BindRequest { items, request_id: String::new() };
     let answer = client.names().bind(request).await;
-    show(&answer.map_err(|status| client.explain(&status))?.into_inner().bindings, json)
+    let answer = answer.map_err(|status| client.explain(&status))?.into_inner();
+    show(&answer.bindings, &answer.contents, json)
 }
 
 /// `unbind NAME`.
 pub(super) async fn unbind(name: &str, endpoint: &str, json: bool) -> Result<(), CliError> {
     let names = names_of(name)?;
     let client = Client::connect(endpoint).await?;
-    let binding = first_known(&names, async |name| {
+    let taken = first_known(&names, async |name| {
         let request = v1::UnbindRequest { name, ..Default::default() };
-        client.names().unbind(request).await.map(|answer| answer.into_inner().binding)
+        client.names().unbind(request).await.map(tonic::Response::into_inner)
     });
-    let binding = binding.await.map_err(|status| client.explain(&status))?;
-    if !json {
-        writeln!(io::stdout(), "taken back:")?;
+    let taken = taken.await.map_err(|status| client.explain(&status))?;
+    let bindings: Vec<_> = taken.binding.into_iter().collect();
+    if json {
+        return show(&bindings, &taken.content.into_iter().collect::<Vec<_>>(), json);
     }
-    show(&binding.into_iter().collect::<Vec<_>>(), json)
+    let mut out = io::stdout().lock();
+    match &taken.content {
+        None => {
+            writeln!(out, "taken back:")?;
+            drop(out);
+            show(&bindings, &[], json)
+        }
+        Some(content) if content.names.is_empty() => {
+            Ok(writeln!(out, "taken back; no other name of its bytes is known")?)
+        }
+        Some(content) => {
+            writeln!(out, "taken back; what is still known of its bytes:")?;
+            Ok(out.write_all(contents_table([content]).as_bytes())?)
+        }
+    }
 }
 
-/// `FILE` or `OVERLAY=FILE`; a file that has such a name itself wins.
+/// `FILE` or `OVERLAY=FILE`, a URN, a magnet link, or an eD2k link; a file that has such a name itself wins.
 fn bind_item(text: &str) -> Result<v1::BindItem, CliError> {
     let whole = Path::new(text);
+    if !whole.exists()
+        && let Some(content) = statement(text)?
+    {
+        let label = text.chars().take(100).collect();
+        return Ok(v1::BindItem { label, content: Some(content), ..Default::default() });
+    }
     let (overlay, path) = match text.split_once('=') {
         Some((overlay, file)) if !whole.exists() && overlay.parse::<OverlayId>().is_ok() => {
             (overlay, Path::new(file))
@@ -56,6 +79,28 @@ fn bind_item(text: &str) -> Result<v1::BindItem, CliError> {
         overlay: overlay.to_owned(),
         content: None,
     })
+}
+
+/// What a text says of bytes; nothing when it looks like no name.
+fn statement(text: &str) -> Result<Option<v1::Statement>, CliError> {
+    let begins =
+        |with: &str| text.get(..with.len()).is_some_and(|head| head.eq_ignore_ascii_case(with));
+    let link = [("magnet:", Format::Magnets), ("ed2k://", Format::Ed2kLinks)];
+    if let Some((_, format)) = link.iter().find(|(with, _)| begins(with)) {
+        let row = exchange::read(*format, text.as_bytes()).next();
+        let row = row.transpose().map_err(|error| CliError::Argument(error.what.to_string()))?;
+        return Ok(row.map(|row| v1::Statement {
+            names: row.names.iter().map(|name| (*name).into()).collect(),
+            length: row.length,
+            title: row.title,
+            ..Default::default()
+        }));
+    }
+    if !["urn:", "ipfs://", "/ipfs/", "ni://"].iter().any(|with| begins(with)) {
+        return Ok(None);
+    }
+    let name: Name = text.parse().map_err(|error| CliError::Argument(format!("{error}")))?;
+    Ok(Some(v1::Statement { names: vec![name.into()], ..Default::default() }))
 }
 
 #[cfg(test)]
@@ -74,6 +119,12 @@ mod tests {
         let odd = dir.path().join("a=b.torrent");
         fs::write(&odd, b"de").unwrap();
         assert_eq!(bind_item(&odd.display().to_string()).unwrap().overlay, "");
+        let names = |text: &str| bind_item(text).unwrap().content.unwrap().names.len();
+        let ed2k = "0102030405060708090a0b0c0d0e0f10";
+        assert_eq!(names(&format!("urn:ed2k:{ed2k}")), 1);
+        assert_eq!(names(&format!("magnet:?xt=urn:ed2k:{ed2k}&xt=urn:btih:{ed2k}01020304")), 2);
+        assert_eq!(names(&format!("ed2k://|file|a|7|{ed2k}|/")), 1);
+        assert!(bind_item("urn:btih:77").unwrap_err().to_string().contains("no btih digest"));
         let error = bind_item("a=/nowhere.torrent").unwrap_err();
         assert!(error.to_string().starts_with("/nowhere.torrent: "), "{error}");
     }

@@ -21,10 +21,10 @@ pub struct NamesArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// States that descriptions (.torrent files) name the same content; with one, makes it known
+    /// States that descriptions (.torrent files) and names are of the same content; with one, makes it known
     Bind {
-        /// Description files; `OVERLAY=FILE` says in which overlay the name is used
-        #[arg(required = true, value_name = "[OVERLAY=]FILE")]
+        /// Description files (`OVERLAY=FILE` says in which overlay the name is used), URNs, magnet and eD2k links
+        #[arg(required = true, value_name = "[OVERLAY=]FILE|NAME")]
         files: Vec<String>,
     },
     /// Takes a name back
@@ -39,6 +39,8 @@ enum Command {
     Map(ask::MapArgs),
     /// Lists all bindings
     List,
+    /// Tells what becomes known of names, as it happens
+    Watch,
 }
 
 /// Does it.
@@ -52,6 +54,7 @@ pub async fn run(args: NamesArgs, endpoint: &str, json: bool) -> Result<(), CliE
         Command::Resolve(args) => ask::resolve(args, endpoint, json).await,
         Command::Map(args) => ask::map(args, endpoint, json).await,
         Command::List => ask::list(endpoint, json).await,
+        Command::Watch => ask::watch(endpoint, json).await,
     }
 }
 

@@ -12,13 +12,40 @@ use super::super::{
 };
 use crate::status::export::time_text;
 
-/// Prints bindings.
-pub(super) fn show(bindings: &[v1::Binding], json: bool) -> Result<(), CliError> {
+/// Prints bindings, and contents.
+pub(super) fn show(
+    bindings: &[v1::Binding],
+    contents: &[v1::Content],
+    json: bool,
+) -> Result<(), CliError> {
     if json {
         let rows: Vec<_> = bindings.iter().map(binding_json).collect();
-        return print_json(&json!({ "bindings": rows }));
+        let contents: Vec<_> = contents.iter().map(content_json).collect();
+        return print_json(&json!({ "bindings": rows, "contents": contents }));
     }
-    Ok(io::stdout().write_all(table(bindings).as_bytes())?)
+    let mut out = io::stdout().lock();
+    out.write_all(table(bindings).as_bytes())?;
+    Ok(out.write_all(contents_table(contents).as_bytes())?)
+}
+
+/// The names of contents, one a line.
+pub(super) fn contents_table<'a>(contents: impl IntoIterator<Item = &'a v1::Content>) -> String {
+    let headings = ["NAME OF THE BYTES", "TITLE", "SIZE", "CHUNK", "EVIDENCE", "SINCE", "SAID BY"];
+    let mut table = Table::new(headings, &[]);
+    for content in contents {
+        for name in &content.names {
+            table.row([
+                name.urn.clone(),
+                plain(&content.title),
+                content.length.map_or_else(|| "unknown".to_owned(), exact),
+                if name.unit == 0 { String::new() } else { size(name.unit) },
+                evidence_word(name.evidence()).to_owned(),
+                time_text(&name.state_time).unwrap_or_default(),
+                plain(&name.stated_by),
+            ]);
+        }
+    }
+    table.text("")
 }
 
 /// Bindings, one a line.
@@ -45,7 +72,12 @@ pub(super) fn table<'a>(bindings: impl IntoIterator<Item = &'a v1::Binding>) -> 
 }
 
 fn evidence(binding: &v1::Binding) -> &'static str {
-    match binding.evidence() {
+    evidence_word(binding.evidence())
+}
+
+/// How well something is known, in a word.
+pub(super) fn evidence_word(evidence: v1::Evidence) -> &'static str {
+    match evidence {
         v1::Evidence::Verified => "verified",
         v1::Evidence::Attested => "attested",
         v1::Evidence::Hint => "hint",
@@ -76,6 +108,25 @@ pub(super) fn binding_json(binding: &v1::Binding) -> Value {
         "create_time": time_text(&binding.create_time),
         "update_time": time_text(&binding.update_time),
         "version": binding.version,
+    })
+}
+
+/// A content with all that is known of it.
+pub(super) fn content_json(content: &v1::Content) -> Value {
+    let name = |known: &v1::KnownName| {
+        json!({
+            "urn": known.urn,
+            "evidence": evidence_word(known.evidence()),
+            "stated_by": known.stated_by,
+            "state_time": time_text(&known.state_time),
+            "unit": known.unit,
+        })
+    };
+    json!({
+        "content_id": HEXLOWER.encode(&content.content_id),
+        "length": content.length,
+        "title": content.title,
+        "names": content.names.iter().map(name).collect::<Vec<_>>(),
     })
 }
 

@@ -187,28 +187,27 @@ impl NameTable {
         Some((binding, others))
     }
 
-    /// Raises the evidence of a name's binding; `false` when it was not lower, or the name is not known.
+    /// Raises the evidence of a name's binding, and of what it says of its contents; `false` when the binding's was not
+    /// lower, or the name is not known.
     ///
     /// # Errors
     /// When the store does not take it.
     pub fn raise(&self, name: &Name, evidence: Evidence) -> Result<bool, StoreError> {
         let writer = self.fresh_writer()?;
-        let Some(old) = self.index.get(name).filter(|old| old.evidence < evidence) else {
-            return Ok(false);
-        };
-        let version = old.version.saturating_add(1);
-        let new = Binding { evidence, version, updated: SystemTime::now(), ..(*old).clone() };
+        let Some(old) = self.index.get(name) else { return Ok(false) };
         let mut draft = Draft::new(&self.index, &self.catalog, self.is_watched());
-        for statement in statements_of(&new) {
+        for statement in statements_of(&old, evidence) {
             draft.state(&statement);
         }
-        let new = draft.binding(&new.name()).map_or_else(
-            || new.clone(),
-            |renamed| Binding { evidence, version, ..(*renamed).clone() },
-        );
-        draft.bind(Arc::new(new));
+        let rises = old.evidence < evidence;
+        if rises {
+            let now = draft.binding(&old.name()).unwrap_or(old);
+            let version = now.version.saturating_add(1);
+            let updated = SystemTime::now();
+            draft.bind(Arc::new(Binding { evidence, version, updated, ..(*now).clone() }));
+        }
         self.settle(writer, draft)?;
-        Ok(true)
+        Ok(rises)
     }
 
     /// Takes a binding that was proved false out of use, and keeps it in quarantine; `false` when the name is not known.

@@ -75,7 +75,8 @@ impl<'a> Draft<'a> {
             self.join(*old, *new);
         }
         for binding in plan.bindings {
-            for statement in statements_of(&binding) {
+            // That descriptions agree does not make their names names of bytes that somebody has hashed.
+            for statement in statements_of(&binding, binding.evidence.min(Evidence::Attested)) {
                 let outcome = self.state(&statement);
                 if let What::Refused(why) = outcome.what {
                     tracing::warn!(name = %binding.name(), %why, "a name of a bound content is not taken");

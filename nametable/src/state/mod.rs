@@ -94,8 +94,9 @@ fn check(statement: &Statement) -> Result<(), String> {
     Ok(())
 }
 
-/// What a binding says of each of its contents: the digests of its files, and, when it is of one file, its own names.
-pub(crate) fn statements_of(binding: &Binding) -> Vec<Statement> {
+/// What a binding says of each of its contents, so well known: the digests of its files, and, when it is of one file, its
+/// own names.
+pub(crate) fn statements_of(binding: &Binding, evidence: Evidence) -> Vec<Statement> {
     let stated_by: Arc<str> = binding.stated_by.as_str().into();
     let filled: Vec<_> = binding.files.iter().filter(|f| f.content != EMPTY_CONTENT).collect();
     let own: &[Name] = if filled.len() == 1 { &binding.names } else { &[] };
@@ -107,7 +108,7 @@ pub(crate) fn statements_of(binding: &Binding) -> Vec<Statement> {
             names,
             length: Some(file.length),
             title: title.chars().filter(|c| !c.is_control()).take(MAX_TITLE).collect(),
-            evidence: binding.evidence,
+            evidence,
             stated_by: Arc::clone(&stated_by),
         })
     };

@@ -212,7 +212,8 @@ impl NameTable {
         loop {
             let (page, next) = self.list(after.as_ref(), 1_000);
             for binding in &page {
-                missing.extend(statements_of(binding).into_iter().filter(|statement| {
+                let evidence = binding.evidence.min(Evidence::Attested);
+                missing.extend(statements_of(binding, evidence).into_iter().filter(|statement| {
                     statement.names.iter().any(|name| self.catalog.id_of(name).is_none())
                 }));
                 if missing.len() >= CATCH_UP {

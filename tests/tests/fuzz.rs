@@ -113,4 +113,5 @@ macro_rules! replays {
 
 replays! {
     bencode http_request http_answer udp_request udp_answer peer_wire extension metainfo magnet envelope message translate
+    list_csv list_json list_magnets list_links list_metalink
 }

@@ -9,7 +9,7 @@ use p2pbridge_proto::{Name, NameError, Scheme};
 
 use super::{
     lines::Lines,
-    row::{MAX_LINE, Problem, Row, RowError, evidence, evidence_word, set_length, shown},
+    row::{Problem, Row, RowError, evidence, evidence_word, set_length, shown},
 };
 
 /// The most columns of a table.
@@ -193,13 +193,17 @@ impl Cells {
         // Whatever ends a line has been taken from it.
         let reader =
             csv_core::ReaderBuilder::new().terminator(csv_core::Terminator::Any(b'\n')).build();
-        Self { reader, text: vec![0; MAX_LINE + 1], ends: [0; MAX_COLUMNS + 1], count: 0 }
+        Self { reader, text: Vec::new(), ends: [0; MAX_COLUMNS + 1], count: 0 }
     }
 
     /// Cuts a line, which is not empty.
     fn cut(&mut self, line: &str) -> Result<&Self, Problem> {
         self.count = 0;
         self.reader.reset();
+        // Quotes only make it shorter.
+        if self.text.len() <= line.len() {
+            self.text.resize((line.len() + 1).next_power_of_two(), 0);
+        }
         let (mut last, _, written, ends) =
             self.reader.read_record(line.as_bytes(), &mut self.text, &mut self.ends);
         if let (ReadRecordResult::InputEmpty, Some(text), Some(more)) =

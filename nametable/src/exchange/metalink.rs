@@ -260,7 +260,7 @@ fn field(word: &str, element: &BytesStart<'_>) -> Result<Field, Problem> {
             Some(_) => Field::None,
             None => return Err(Problem::Form("a `hash` has no `type`".into())),
         },
-        // With a name it describes several files, and this is one of them (RFC 5854 §4.2.8.3).
+        // With a name it describes several files, and this is one of them (RFC 5854 §4.2.8).
         "metaurl" if attribute(element, "name")?.is_none() => Field::Magnet,
         _ => Field::None,
     })

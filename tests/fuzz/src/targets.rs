@@ -19,6 +19,7 @@ use p2pbridge_adapters::bittorrent::{
 };
 use p2pbridge_adapters::message::{Decoded, Hint};
 use p2pbridge_adapters::registry;
+use p2pbridge_nametable::exchange::{Format, Outcome, Row, Writer, magnet as link_of, read};
 use p2pbridge_proto::{Body, Envelope, Name, Reply, Request, parse_magnet_names, v1};
 use prost::Message as _;
 
@@ -45,6 +46,11 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "envelope", run: envelope },
     Target { name: "message", run: message },
     Target { name: "translate", run: translate },
+    Target { name: "list_csv", run: |data| list(Format::Csv, data) },
+    Target { name: "list_json", run: |data| list(Format::JsonLines, data) },
+    Target { name: "list_magnets", run: |data| list(Format::Magnets, data) },
+    Target { name: "list_links", run: |data| list(Format::Ed2kLinks, data) },
+    Target { name: "list_metalink", run: |data| list(Format::Metalink, data) },
 ];
 
 /// Canonical input is what the encoder makes of the values.
@@ -301,5 +307,45 @@ fn same_meaning(one: &Body, other: &Body) {
         }
         (Body::Fault(one), Body::Fault(other)) => assert_eq!(one.code, other.code),
         (one, other) => assert_eq!(one, other),
+    }
+}
+
+/// Rows are what a reader promises, on rising lines, and every format that has room for one gives it back.
+fn list(format: Format, data: &[u8]) {
+    let mut before = 1;
+    for row in read(format, data) {
+        let row = match row {
+            Ok(row) => row,
+            Err(error) => {
+                drop(error.to_string());
+                continue;
+            }
+        };
+        assert!(row.line >= before, "{row:?}");
+        before = row.line;
+        assert!((1..=32).contains(&row.names.len()) && row.names.is_sorted());
+        assert!(row.title.chars().count() <= 1_000 && !row.title.contains(char::is_control));
+        for format in Format::ALL {
+            through_list(format, &row);
+        }
+        let names = parse_magnet_names(&link_of(&row)).expect("our own link");
+        assert_eq!(names, row.names);
+    }
+}
+
+fn through_list(format: Format, row: &Row) {
+    let mut writer = Writer::new(format, Vec::new());
+    let outcome = writer.write(row).expect("memory");
+    let list = writer.finish().expect("memory");
+    let rows: Vec<_> = read(format, &list[..]).map(|row| row.expect("our own row")).collect();
+    match outcome {
+        Outcome::Whole if format == Format::Ed2kLinks && rows.len() > 1 => {}
+        Outcome::Whole => {
+            let [again] = &rows[..] else { panic!("{rows:?} of {row:?}") };
+            let (named, titled) = (again.names == row.names, again.title == row.title);
+            assert!(named && titled && again.length == row.length, "{again:?} of {row:?}");
+        }
+        Outcome::Without(_) => assert!(!rows.is_empty()),
+        Outcome::Skipped(_) => assert!(rows.is_empty()),
     }
 }

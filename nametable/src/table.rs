@@ -303,26 +303,18 @@ impl NameTable {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if writer.stale {
             let (mut bindings, mut quarantine) = (HashMap::new(), BTreeMap::new());
-            let mut contents = HashSet::new();
-            let again = self.catalog.len() > 0;
+            let mut contents = self.catalog.reload();
             writer.store.load(&mut |record| match record {
                 Record::Binding(binding) => {
                     bindings.insert(binding.name(), binding);
                 }
-                Record::Content(content) => {
-                    if again {
-                        contents.insert(content.id);
-                    }
-                    self.catalog.put(&content);
-                }
+                Record::Content(content) => contents.put(&content),
                 Record::Quarantined(row) => {
                     quarantine.insert(row.id, row);
                 }
             })?;
             self.index.become_as(&bindings);
-            if again {
-                self.catalog.retain(&contents);
-            }
+            contents.finish();
             *self.quarantine.write().unwrap_or_else(PoisonError::into_inner) = quarantine;
             self.changes.fetch_add(1, Ordering::AcqRel);
             writer.stale = false;
@@ -343,7 +335,9 @@ impl NameTable {
                 Change::Put(Record::Binding(binding)) => self.index.put(binding),
                 Change::Delete(Key::Binding(name)) => self.index.remove(name),
                 Change::Put(Record::Content(content)) => self.catalog.put(content),
-                Change::Delete(Key::Content(id)) => self.catalog.remove(id),
+                Change::Delete(Key::Content(id)) => {
+                    self.catalog.remove(id);
+                }
                 Change::Put(Record::Quarantined(row)) => {
                     quarantine.insert(row.id, Arc::clone(row));
                 }

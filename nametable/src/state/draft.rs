@@ -129,9 +129,9 @@ impl<'a> Draft<'a> {
             Some(content) => Change::Put(Record::Content(Arc::new(content.clone()))),
             None => Change::Delete(Key::Content(*id)),
         });
-        // What goes comes first: its names may be others' by then.
+        // What goes comes last: its names are found in others by then.
         let mut contents: Vec<_> = contents.collect();
-        contents.sort_by_key(|change| matches!(change, Change::Put(_)));
+        contents.sort_by_key(|change| matches!(change, Change::Delete(_)));
         bindings.chain(contents).collect()
     }
 

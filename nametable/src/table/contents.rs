@@ -92,25 +92,24 @@ impl NameTable {
     }
 
     /// Gives for each name, in order, what names of these schemes are of the same bytes (all, when none is said). A name
-    /// that is not known gives nothing.
+    /// that is not known gives nothing. What is called must be quick, and must not ask the table.
     pub fn translate(
         &self,
         names: &[Name],
         to: &[Scheme],
         each: &mut dyn FnMut(usize, Translated<'_>),
     ) {
-        let mut row = Vec::new();
-        for (at, name) in names.iter().enumerate() {
+        let to = if to.is_empty() { &Scheme::ALL } else { to };
+        let (mut row, mut next) = (Vec::new(), 0);
+        let nothing = Translated { names: &[], length: None };
+        self.catalog.translate(names, to, &mut |at, found| {
+            (next..at).for_each(|at| each(at, nothing));
+            next = at + 1;
             row.clear();
-            let content = self.catalog.of(name);
-            let length = content.as_ref().and_then(|content| content.length);
-            for known in content.iter().flat_map(|content| &content.names) {
-                if to.is_empty() || to.contains(&known.name.scheme()) {
-                    row.push((known.name, known.evidence));
-                }
-            }
-            each(at, Translated { names: &row, length });
-        }
+            row.extend(found.names());
+            each(at, Translated { names: &row, length: found.length() });
+        });
+        (next..names.len()).for_each(|at| each(at, nothing));
     }
 
     /// The bindings that have a content, by main name; at most `most`.
@@ -152,6 +151,12 @@ impl NameTable {
             disproved: self.disproved.load(Ordering::Relaxed),
             conflicts: self.conflicts.load(Ordering::Relaxed),
         }
+    }
+
+    /// Bytes of memory that contents and their names take; what the store needs beside is not counted.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.catalog.memory()
     }
 
     /// Calls a function with everything that becomes known of names, on the thread that made it known. It must be quick,

@@ -119,6 +119,7 @@ async fn numbers_agree_with_overlays_after_a_transfer() {
     is("ledger_records_total", records as u64);
     is("spool_used_bytes", SIZE);
     is("names_bindings", 2);
+    is("names_conflicts_total", 0);
     is("ledger_gaps", 0);
     is("ledger_failing", 0);
     let served = metrics.value("crossing_served_bytes_total", &[("from", "a"), ("to", "b")]);

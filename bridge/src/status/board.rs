@@ -11,7 +11,7 @@ use crate::{
     grpc::{Explain, Explained, Snapshot, StatusSource},
     handler::MessageHandler,
     relay::Relay,
-    web::{LedgerReport, NamesReport, Report, ReportSource},
+    web::{LedgerReport, Report, ReportSource},
 };
 
 /// Failures after which a tracker that has answered before counts as down.
@@ -87,10 +87,7 @@ impl ReportSource for Board {
                 transfers: self.meter.transfers(),
                 failing: self.recorder.trouble().is_some(),
             },
-            names: NamesReport {
-                bindings: self.names.len(),
-                quarantined: self.names.quarantined().len(),
-            },
+            names: self.names.counts(),
         }
     }
 }

@@ -26,7 +26,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::report::{LedgerReport, NamesReport, RelayReport, Report};
+pub use self::report::{LedgerReport, RelayReport, Report};
 
 /// The types of `/metrics`: what those get who accept OpenMetrics 1.0, and what the others get.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

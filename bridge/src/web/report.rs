@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use p2pbridge_nametable::Counts;
 use p2pbridge_proto::v1::{
     Crossing, Health, OverlayStatus, SwarmStatus, TrackerServerStatus, TrackerStatus,
 };
@@ -36,7 +37,7 @@ pub struct Report {
     /// The ledger, and what waits for it.
     pub ledger: LedgerReport,
     /// The name table.
-    pub names: NamesReport,
+    pub names: Counts,
 }
 
 /// How much the relay has in hand.
@@ -63,15 +64,6 @@ pub struct LedgerReport {
     pub transfers: usize,
     /// Whether it does not take what was counted.
     pub failing: bool,
-}
-
-/// How much the name table holds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct NamesReport {
-    /// Bindings in force.
-    pub bindings: usize,
-    /// Statements in quarantine.
-    pub quarantined: usize,
 }
 
 impl Report {
@@ -134,9 +126,16 @@ impl Report {
     }
 
     fn names(&self, out: &mut Families) -> fmt::Result {
-        let NamesReport { bindings, quarantined } = self.names;
+        let Counts { bindings, contents, names, quarantined, disproved, conflicts } = self.names;
         out.gauge(count("names_bindings", "Bindings in force"), bindings)?;
-        out.gauge(count("names_quarantined", "Statements in quarantine"), quarantined)
+        out.gauge(count("names_contents", "Contents that have names of their own"), contents)?;
+        out.gauge(count("names_known", "Names of these contents"), names)?;
+        out.gauge(count("names_quarantined", "Statements in quarantine"), quarantined)?;
+        out.counter(count("names_disproved", "Names that have proved false"), disproved)?;
+        out.counter(
+            count("names_conflicts", "Verified statements that contradicted each other"),
+            conflicts,
+        )
     }
 }
 

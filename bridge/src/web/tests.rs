@@ -3,6 +3,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
+use p2pbridge_nametable::Counts;
 use p2pbridge_proto::v1;
 
 use super::*;
@@ -68,7 +69,7 @@ fn report() -> Report {
         },
         relay: RelayReport { pools: 1, in_memory: (5, 6), spool: (1 << 20, 10 << 30) },
         ledger: LedgerReport { records: 9, gaps: 1, waiting: 4, transfers: 2, failing: true },
-        names: NamesReport { bindings: 2, quarantined: 1 },
+        names: Counts { bindings: 2, conflicts: 6, ..Counts::default() },
     }
 }
 
@@ -131,6 +132,7 @@ fn everything_is_told_with_its_kind_unit_and_labels() {
         "p2pbridge_ledger_records_total 9\n",
         "p2pbridge_ledger_failing 1\n",
         "p2pbridge_names_bindings 2\n",
+        "p2pbridge_names_conflicts_total 6\n",
     ] {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }

@@ -1,37 +1,31 @@
 """A gRPC client that knows nothing of p2pbridge but what reflection tells: grpc_client.py HOST:PORT REQUESTS
 
 REQUESTS is a JSON list of [service, method, request]; the answers come as a JSON list: an object, a list of objects for a stream, or
-{"code": …, "message": …} for an error. A fourth element bounds how many messages are taken from a stream.
+{"code": …, "message": …} for an error. For a method that takes a stream, the request is a list. A fourth element bounds how many messages
+are taken from a stream.
 """
 
 import json
 import sys
 
 import grpc
-from google.protobuf import descriptor_pool, json_format, message_factory
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from google.protobuf import json_format
 
-target, requests = sys.argv[1], json.loads(sys.argv[2])
-channel = grpc.insecure_channel(target)
-grpc.channel_ready_future(channel).result(timeout=10)
-database = ProtoReflectionDescriptorDatabase(channel)
-pool = descriptor_pool.DescriptorPool(database)
+from reflected import Server, plain
 
-
-def plain(message):
-    return json_format.MessageToDict(message, preserving_proto_field_name=True)
+server, requests = Server(sys.argv[1]), json.loads(sys.argv[2])
 
 
 def call(service, method, request, most=100):
     if service == "":
-        return sorted(database.get_services())
-    described = pool.FindServiceByName(service).methods_by_name[method]
-    asked = message_factory.GetMessageClass(described.input_type)
-    answered = message_factory.GetMessageClass(described.output_type)
-    maker = channel.unary_stream if described.server_streaming else channel.unary_unary
-    send = maker(f"/{service}/{method}", request_serializer=asked.SerializeToString, response_deserializer=answered.FromString)
+        return server.services()
+    send, asked, described = server.method(service, method)
+    if described.client_streaming:
+        request = iter([json_format.ParseDict(part, asked()) for part in request])
+    else:
+        request = json_format.ParseDict(request, asked())
     try:
-        reply = send(json_format.ParseDict(request, asked()), timeout=20)
+        reply = send(request, timeout=20)
         if not described.server_streaming:
             return plain(reply)
         got = []

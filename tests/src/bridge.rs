@@ -273,6 +273,12 @@ impl Bridge {
         format!("http://127.0.0.1:{}", self.config.grpc_port)
     }
 
+    /// The same for clients that take `HOST:PORT`.
+    #[must_use]
+    pub fn grpc_target(&self) -> String {
+        format!("127.0.0.1:{}", self.config.grpc_port)
+    }
+
     /// Runs a command against it.
     pub async fn cli<const N: usize>(&self, args: [&str; N]) -> Ran {
         let server = self.server();

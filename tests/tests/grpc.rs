@@ -8,36 +8,13 @@
 
 use p2pbridge_tests::{
     Bridge, Client, Config, Json, Limits, Make, Peer, Scene, Side, Torrent, TrackerKind, World,
-    check_flow, fill, free_port, mib, run, sum, tools, venv_python,
+    buf_curl, check_flow, fill, free_port, grpcio, mib, sum,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 const NAMES: &str = "p2pbridge.v1.NameService";
 const STATUS: &str = "p2pbridge.v1.StatusService";
 const USAGE: &str = "p2pbridge.v1.UsageService";
-
-async fn python(bridge: &Bridge, requests: Value) -> Vec<Json> {
-    let client = concat!(env!("CARGO_MANIFEST_DIR"), "/programs/grpc_client.py");
-    let target = format!("127.0.0.1:{}", bridge.config.grpc_port);
-    let output = run(60, venv_python(), [client, &target, &requests.to_string()]).await;
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "grpcio: {said}{}", String::from_utf8_lossy(&output.stderr));
-    Json::parse(&said).items()
-}
-
-async fn buf(bridge: &Bridge, method: &str, request: Value) -> Json {
-    let url = format!("{}/{method}", bridge.server());
-    let request = request.to_string();
-    let args = ["curl", "--protocol", "grpc", "--http2-prior-knowledge", "-d", &request, &url];
-    let output = run(60, tools().join("venv/bin/buf"), args).await;
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success(),
-        "buf curl {method}: {said}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Json::parse(&said)
-}
 
 /// Two torrents of one file of 5 MiB and a bit, bound; no tracker runs, and nobody has the file.
 async fn bound(scene: &Scene) -> (Bridge, Torrent, Torrent) {
@@ -61,7 +38,7 @@ async fn grpcio_resolves_and_maps_and_lists() {
     let (from, to) = (a.urn(), b.urn());
     // 21 pieces of A; the first eight and the 20th are there: the first two pieces of B can be made whole.
     let some = "/wAQ";
-    let answers = python(
+    let answers = grpcio(
         &bridge,
         json!([
             ["", "", {}],
@@ -144,17 +121,17 @@ async fn grpcio_resolves_and_maps_and_lists() {
 async fn buf_curl_resolves_and_maps() {
     let scene = Scene::new();
     let (bridge, a, b) = bound(&scene).await;
-    let resolved = buf(&bridge, &format!("{NAMES}/Resolve"), json!({"name": a.urn()})).await;
+    let resolved = buf_curl(&bridge, &format!("{NAMES}/Resolve"), json!({"name": a.urn()})).await;
     assert_eq!(resolved.get("equivalents").items()[0].get("urns").items()[0].text(), b.urn());
     let request = json!({"from": a.urn(), "to": b.urn(), "chunks": {"first": 0, "count": 4}});
-    let mapped = buf(&bridge, &format!("{NAMES}/MapChunks"), request).await;
+    let mapped = buf_curl(&bridge, &format!("{NAMES}/MapChunks"), request).await;
     assert_eq!(mapped.get("ranges").items()[0].get("to").get("length").number(), mib(1));
-    let list = buf(&bridge, &format!("{NAMES}/List"), json!({})).await;
+    let list = buf_curl(&bridge, &format!("{NAMES}/List"), json!({})).await;
     assert_eq!(list.get("bindings").items().len(), 2);
-    let overlays = buf(&bridge, &format!("{STATUS}/ListOverlays"), json!({})).await;
+    let overlays = buf_curl(&bridge, &format!("{STATUS}/ListOverlays"), json!({})).await;
     assert_eq!(overlays.get("overlays").items().len(), 2);
-    buf(&bridge, &format!("{USAGE}/List"), json!({"pageSize": 5})).await;
-    let health = buf(&bridge, "grpc.health.v1.Health/Check", json!({})).await;
+    buf_curl(&bridge, &format!("{USAGE}/List"), json!({"pageSize": 5})).await;
+    let health = buf_curl(&bridge, "grpc.health.v1.Health/Check", json!({})).await;
     assert_eq!(health.get("status").text(), "SERVING");
 }
 
@@ -182,7 +159,7 @@ async fn grpcio_reads_the_usage_of_a_transfer() {
         Peer::leech(Client::Aria2, &scene, &world.b.what(), &scene.dir("leech"), limits).await;
     leecher.finished(40).await;
     let records = check_flow(&bridge, world.a.flow(), world.b.flow(), mib(6), "demo-1").await;
-    let answers = python(
+    let answers = grpcio(
         &bridge,
         json!([
             [USAGE, "List", {"page_size": 1}],

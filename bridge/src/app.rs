@@ -23,7 +23,7 @@ use crate::{
     grpc::{self, ServeError, Services},
     handler::{MessageHandler, OverlayParts},
     names::{NameDesk, OverlayInfo},
-    relay::{DataFaces, Limits, Relay, RelayError, RelayParts},
+    relay::{DataFaces, Limits, Proving, Relay, RelayError, RelayParts},
     status::{
         alarms::Alarms,
         board::{Board, BoardOverlay},
@@ -194,6 +194,10 @@ impl App {
                 sources: config.relay.sources.max(1),
                 per_source: config.relay.per_source.0,
             },
+            proving: config.names.prove.then(|| Proving {
+                rules: config.names.prove_schemes,
+                threads: config.names.prove_threads.count(),
+            }),
         })?;
 
         // The doors open.

@@ -2,6 +2,7 @@
 //! its line.
 
 mod metrics;
+mod names;
 mod routes;
 mod size;
 
@@ -13,6 +14,7 @@ use thiserror::Error;
 use toml::Spanned;
 
 pub use metrics::MetricsConfig;
+pub use names::{NamesConfig, Threads};
 pub use size::{ByteSize, human};
 
 use self::routes::RouteForm;
@@ -54,6 +56,8 @@ pub struct Config {
     pub spool: SpoolConfig,
     /// Bounds of the relay.
     pub relay: RelayConfig,
+    /// The names that the bridge finds out itself.
+    pub names: NamesConfig,
     /// What weighs in the choice between overlays.
     pub selection: Weights,
     /// Metering.
@@ -229,6 +233,7 @@ struct Form {
     identity: Identity,
     spool: SpoolConfig,
     relay: RelayConfig,
+    names: NamesConfig,
     selection: Weights,
     usage: UsageConfig,
     log: LogConfig,
@@ -246,6 +251,7 @@ impl Default for Form {
             identity: Identity::default(),
             spool: SpoolConfig::default(),
             relay: RelayConfig::default(),
+            names: NamesConfig::default(),
             selection: Weights::default(),
             usage: UsageConfig::default(),
             log: LogConfig::default(),
@@ -328,6 +334,7 @@ impl Config {
             identity: form.identity,
             spool: form.spool,
             relay: form.relay,
+            names: form.names,
             selection: form.selection,
             usage: form.usage,
             log: form.log,
@@ -373,6 +380,7 @@ mod tests {
         assert_eq!(printed.identity, silent.identity);
         assert_eq!(printed.spool, silent.spool);
         assert_eq!(printed.relay, silent.relay);
+        assert_eq!(printed.names, silent.names);
         assert_eq!(printed.selection, silent.selection);
         assert_eq!(printed.usage, silent.usage);
         assert_eq!(printed.log, silent.log);
@@ -403,6 +411,10 @@ mod tests {
         assert!(seconds.contains("expected 1 to 300 seconds, not 301"), "{seconds}");
         let weight = refusal("[selection]\nseeds = -1\n");
         assert_eq!(weight, "selection.seeds is -1: expected 0 to 1000000");
+        let rule = refusal("[names]\nprove_schemes = [\"sha1\", \"md5\"]\n");
+        assert!(rule.contains("line 2") && rule.contains("called `md5`; known: sha1"), "{rule}");
+        let threads = refusal("[names]\nprove_threads = 0\n");
+        assert!(threads.contains("expected 1 to 64 threads, not 0"), "{threads}");
         let protocol = refusal("[overlays.gopher.x]\n");
         assert!(protocol.contains("expected one of: bittorrent"), "{protocol}");
         assert!(protocol.contains("line 1, column 11"), "{protocol}");

@@ -22,9 +22,6 @@ use crate::{
 };
 use p2pbridge_proto::Name;
 
-#[path = "lists_tests.rs"]
-mod lists;
-
 struct Still;
 
 impl StatusSource for Still {

@@ -1,6 +1,4 @@
-//! What the relay knows of swarms and names, for the choice between overlays; how much it has in hand.
-
-use std::sync::atomic::Ordering;
+//! What the relay knows of swarms and names, for the choice between overlays.
 
 use p2pbridge_nametable::Binding;
 use p2pbridge_proto::OverlayId;
@@ -9,7 +7,6 @@ use super::{LONGEST_CHUNK, Relay, swarm::View};
 use crate::{
     status::choice::{Score, SwarmFacts},
     status::chooser::{Way, class_of},
-    web::RelayReport,
 };
 
 impl View {
@@ -23,17 +20,6 @@ impl View {
 }
 
 impl Relay {
-    /// How much the relay has in hand.
-    #[must_use]
-    pub fn report(&self) -> RelayReport {
-        let common = &self.common;
-        RelayReport {
-            pools: self.lock().pools.len(),
-            in_memory: (common.in_memory.load(Ordering::Relaxed), common.limits.in_memory),
-            spool: (common.spool.used(), common.spool.bound()),
-        }
-    }
-
     /// How well each way serves by which others of a content's names could come to a name's overlays, the best first for
     /// each of these; at most `most` of them. Reads descriptions: call it off the async threads.
     pub fn ways(

@@ -125,13 +125,16 @@ impl Places {
         Self { by_content, unit: layout.unit() }
     }
 
+    /// Where the layout shows a content.
+    pub(crate) fn extents(&self, content: ContentId) -> &[Extent] {
+        self.by_content.get(&content).map_or(&[], Vec::as_slice)
+    }
+
     /// First bytes of a block in the layout: one for each place where the layout shows it.
     pub(crate) fn offsets<'a>(&'a self, block: &'a Block) -> impl Iterator<Item = u64> + 'a {
         let end = block.offset + u64::from(block.length);
-        self.by_content
-            .get(&block.content)
-            .into_iter()
-            .flatten()
+        self.extents(block.content)
+            .iter()
             .filter(move |extent| {
                 let run = extent.content_range();
                 run.start <= block.offset && end <= run.end

@@ -5,6 +5,8 @@ mod facts;
 mod grid;
 mod limits;
 mod pool;
+mod proof;
+mod report;
 mod spool;
 mod swarm;
 
@@ -17,7 +19,7 @@ use std::{
 
 use p2pbridge_adapters::{ContentReader, Description, Leecher, Library, Seeder};
 use p2pbridge_nametable::{Binding, NameTable};
-use p2pbridge_proto::{ContentId, Name, OverlayId, v1};
+use p2pbridge_proto::{ContentId, Name, OverlayId};
 use thiserror::Error;
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -25,7 +27,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{
     cache::BlockCache,
     pool::{Common, Pool, PoolName},
-    spool::{Spool, SpoolError},
+    proof::Prover,
+    spool::Spool,
     swarm::{Around, Role, Swarm},
 };
 use crate::{
@@ -34,7 +37,10 @@ use crate::{
     status::{alarms::Alarms, chooser::Chooser, meter::Meter},
 };
 
-pub use self::limits::Limits;
+pub use self::{
+    limits::Limits,
+    proof::{ProofCounts, Proving},
+};
 
 /// How long a pool is kept when it serves nobody.
 const POOL_IDLE: Duration = Duration::from_secs(120);
@@ -81,12 +87,20 @@ pub struct RelayParts<'a> {
     pub spool_bound: u64,
     /// Bounds.
     pub limits: Limits,
+    /// How the names of what passes are computed; not at all when absent.
+    pub proving: Option<Proving>,
 }
 
 /// Why the relay cannot start.
 #[derive(Debug, Error)]
-#[error("the spool cannot be opened: {0}")]
-pub struct RelayError(#[from] SpoolError);
+pub enum RelayError {
+    /// The spool is not to be had.
+    #[error("the spool cannot be opened: {0}")]
+    Spool(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// There is no thread for the names of what passes.
+    #[error("no thread can be started that proves names: {0}")]
+    Threads(std::io::Error),
+}
 
 /// The relay.
 pub struct Relay {
@@ -133,12 +147,19 @@ impl Relay {
     /// # Errors
     /// When the spool cannot be opened.
     pub fn new(parts: RelayParts<'_>) -> Result<Arc<Self>, RelayError> {
-        let spool = Arc::new(Spool::open(parts.spool, parts.spool_bound)?);
+        let spool = Spool::open(parts.spool, parts.spool_bound);
+        let spool = Arc::new(spool.map_err(|error| RelayError::Spool(Box::new(error)))?);
         let leechers = parts
             .faces
             .iter()
             .filter_map(|(id, faces)| Some((id.clone(), faces.leecher.clone()?)))
             .collect();
+        let prover = match parts.proving {
+            Some(proving) => Prover::start(proving, parts.names.clone(), spool.clone())
+                .map(Some)
+                .map_err(RelayError::Threads)?,
+            None => None,
+        };
         let dirty = Arc::new(Notify::new());
         let wake = dirty.clone();
         parts.names.subscribe(Box::new(move || wake.notify_one()));
@@ -151,6 +172,7 @@ impl Relay {
                 leechers,
                 spool,
                 cache: BlockCache::new(parts.limits.memory_cache),
+                prover,
                 meter: parts.meter,
                 alarms: parts.alarms,
                 limits: parts.limits,
@@ -189,74 +211,18 @@ impl Relay {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        let common = self.common.clone();
+        let stopped = tokio::task::spawn_blocking(move || {
+            common.prover.iter().for_each(Prover::stop);
+        });
+        if let Err(error) = stopped.await {
+            tracing::error!(%error, "the proof by traffic broke down");
+        }
     }
 
     /// What the seeder of an overlay may serve.
     pub fn library(self: &Arc<Self>, overlay: OverlayId) -> Arc<dyn Library> {
         Arc::new(Shelf { relay: Arc::downgrade(self), overlay })
-    }
-
-    /// The swarms of an overlay, for the status.
-    pub fn swarms(&self, overlay: &OverlayId) -> Vec<v1::SwarmStatus> {
-        let state = self.lock();
-        let of = |((id, name), member): (&(OverlayId, Name), &Member)| {
-            (id == overlay).then(|| self.swarm_status(&state, id, *name, member))
-        };
-        state.swarms.iter().filter_map(of).collect()
-    }
-
-    /// Bytes that the spool holds.
-    pub fn spooled(&self) -> u64 {
-        self.common.spool.used()
-    }
-
-    fn swarm_status(
-        &self,
-        state: &State,
-        overlay: &OverlayId,
-        name: Name,
-        member: &Member,
-    ) -> v1::SwarmStatus {
-        let view = member.swarm.view();
-        let sum =
-            |count: &dyn Fn(&Pool) -> u32| state.pools.iter().map(|held| count(&held.pool)).sum();
-        let pool_trouble = state
-            .pools
-            .iter()
-            .filter(|held| !member.upstream.is_empty() && held.pool.served_of(overlay, &name) > 0)
-            .map(|held| held.pool.trouble())
-            .find(|text| !text.is_empty());
-        let held_bytes = self.common.names.get(&name).map_or(0, |binding| self.held(&binding));
-        let trouble = match pool_trouble {
-            Some(text) => text,
-            None if !view.last_error.is_empty() => format!("tracker: {}", view.last_error),
-            None => String::new(),
-        };
-        v1::SwarmStatus {
-            name: name.to_string(),
-            title: member.swarm.title.clone(),
-            seeders: view.seeders,
-            leechers: view.leechers,
-            sources: sum(&|pool| pool.sources_of(overlay, &name)),
-            served_peers: sum(&|pool| pool.served_of(overlay, &name)),
-            length: member.swarm.length,
-            held_bytes,
-            announced: view.announced,
-            trouble,
-        }
-    }
-
-    /// Bytes of a binding that the spool can give.
-    fn held(&self, binding: &Binding) -> u64 {
-        let extents = binding.layout.extents();
-        let shown: u64 = extents.iter().map(|extent| extent.length).sum();
-        let held = extents.iter().filter_map(|extent| {
-            let content = self.common.spool.content(extent.content).ok()?;
-            Some(content.held().min(extent.length))
-        });
-        let held = held.sum();
-        // Padding need not be held.
-        if held == shown { binding.layout.length() } else { held }
     }
 
     /// Brings swarms and pools in line with the name table.

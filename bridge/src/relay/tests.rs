@@ -17,7 +17,7 @@ use p2pbridge_adapters::{
     ContentReader, Description, FileSpan, Integrity, Leecher, Mode, SourceError, SourceSession,
     TrackerClient, TrackerHealth, TrackerTerms,
 };
-use p2pbridge_nametable::{MemoryStore, NameTable, Proposal, ProposedFile};
+use p2pbridge_nametable::{MemoryStore, NameTable, Proposal, ProposedFile, digest::Rules};
 use p2pbridge_proto::{Bits, Evidence, Fault, Name, OverlayId, Peer, PeerList, Reply, Request};
 use sha2::{Digest as _, Sha256};
 use tokio::{
@@ -265,6 +265,7 @@ fn house_with(
             sources,
             per_source: 1 << 20,
         },
+        proving: Some(Proving { rules: Rules::all(), threads: 1 }),
     })
     .unwrap();
     let stop = CancellationToken::new();

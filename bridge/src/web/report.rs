@@ -16,7 +16,7 @@ use prometheus_client::{
 };
 
 use super::families::{Families, Title};
-use crate::grpc::Snapshot;
+use crate::{grpc::Snapshot, relay::ProofCounts};
 
 const HEALTHS: [(Health, &str); 4] = [
     (Health::Unspecified, "unknown"),
@@ -49,6 +49,8 @@ pub struct RelayReport {
     pub in_memory: (u64, u64),
     /// Bytes that the spool holds, and the most it may.
     pub spool: (u64, u64),
+    /// What came of the proof by traffic.
+    pub proofs: ProofCounts,
 }
 
 /// The ledger, and what waits for it.
@@ -93,7 +95,7 @@ impl Report {
     }
 
     fn relay(&self, out: &mut Families) -> fmt::Result {
-        let RelayReport { pools, in_memory, spool } = self.relay;
+        let RelayReport { pools, in_memory, spool, proofs } = self.relay;
         out.gauge(count("relay_pools", "Groups of names whose bytes are being brought"), pools)?;
         out.gauge(bytes("relay_in_memory", "Bytes asked for, or not yet stored"), in_memory.0)?;
         out.gauge(
@@ -104,7 +106,24 @@ impl Report {
             in_memory.1,
         )?;
         out.gauge(bytes("spool_used", "Verified bytes on disk"), spool.0)?;
-        out.gauge(bytes("spool_limit", "The most bytes on disk (spool.max_size)"), spool.1)
+        out.gauge(bytes("spool_limit", "The most bytes on disk (spool.max_size)"), spool.1)?;
+        out.counters(
+            count(
+                "proofs",
+                "Contents whose bytes have passed: what came of the proof of their names",
+            ),
+            [
+                ([("outcome", "whole")], proofs.proven),
+                ([("outcome", "in_part")], proofs.in_part),
+                ([("outcome", "given_up")], proofs.given_up),
+            ],
+        )?;
+        out.gauge(count("proofs_open", "Contents of which a part has passed"), proofs.open)?;
+        out.gauge(bytes("proofs_queued", "Bytes in memory that wait to be hashed"), proofs.queued)?;
+        out.gauge(
+            count("proofs_unstated", "Proofs that the name table has not taken yet"),
+            proofs.unstated,
+        )
     }
 
     fn ledger(&self, out: &mut Families) -> fmt::Result {

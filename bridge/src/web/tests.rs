@@ -7,7 +7,7 @@ use p2pbridge_nametable::Counts;
 use p2pbridge_proto::v1;
 
 use super::*;
-use crate::grpc::Snapshot;
+use crate::{grpc::Snapshot, relay::ProofCounts};
 
 /// The same report again and again; `None` breaks down.
 struct Still(Option<Report>);
@@ -67,7 +67,12 @@ fn report() -> Report {
             crossings: vec![crossing],
             alarms: vec!["full disk".to_owned()],
         },
-        relay: RelayReport { pools: 1, in_memory: (5, 6), spool: (1 << 20, 10 << 30) },
+        relay: RelayReport {
+            pools: 1,
+            in_memory: (5, 6),
+            spool: (1 << 20, 10 << 30),
+            proofs: ProofCounts { proven: 3, ..ProofCounts::default() },
+        },
         ledger: LedgerReport { records: 9, gaps: 1, waiting: 4, transfers: 2, failing: true },
         names: Counts { bindings: 2, conflicts: 6, ..Counts::default() },
     }
@@ -129,6 +134,7 @@ fn everything_is_told_with_its_kind_unit_and_labels() {
         "p2pbridge_start_time_seconds 1.5\n",
         "p2pbridge_alarms 1\n",
         "p2pbridge_spool_limit_bytes 10737418240\n",
+        "p2pbridge_proofs_total{outcome=\"whole\"} 3\n",
         "p2pbridge_ledger_records_total 9\n",
         "p2pbridge_ledger_failing 1\n",
         "p2pbridge_names_bindings 2\n",

@@ -68,6 +68,14 @@ impl Gather {
         runs::union(&self.lanes.iter().map(Lane::missing).collect::<Vec<_>>())
     }
 
+    /// The names by those rules that need nothing to be read any more: what there is when reading is of no use.
+    #[must_use]
+    pub fn names_without_reading(&self) -> Digests {
+        let done = self.lanes.iter().filter(|lane| lane.missing().is_empty());
+        let forests: Vec<_> = done.map(Lane::forest).collect();
+        Digests::of(self.length, &forests, self.rules, None)
+    }
+
     /// Reads what is still wanted, by rising offset, and gives the names. `read` fills its buffer from an offset; bytes
     /// that have not come are read too. It reads a megabyte at most at a time.
     ///

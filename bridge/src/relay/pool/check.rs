@@ -50,7 +50,10 @@ enum Piece {
         store_from: Option<OverlayId>,
     },
     /// In memory already.
-    Cached(Bytes),
+    Cached {
+        block: usize,
+        bytes: Bytes,
+    },
     /// In the spool.
     Spooled(usize),
 }
@@ -59,7 +62,7 @@ impl Piece {
     fn fresh_bytes(&self) -> u64 {
         match self {
             Self::Fresh { bytes, .. } => bytes.len() as u64,
-            Self::Zeros(_) | Self::Cached(_) | Self::Spooled(_) => 0,
+            Self::Zeros(_) | Self::Cached { .. } | Self::Spooled(_) => 0,
         }
     }
 }
@@ -185,7 +188,9 @@ impl Driver {
             pieces.push(match part {
                 Part::Zeros(zeros) => Piece::Zeros(zeros),
                 Part::Block(block) => match &self.blocks[block] {
-                    State::Here { bytes, .. } if !serves => Piece::Cached(bytes.clone()),
+                    State::Here { bytes, .. } if !serves => {
+                        Piece::Cached { block, bytes: bytes.clone() }
+                    }
                     State::Here { bytes, origin, .. } => Piece::Fresh {
                         block,
                         bytes: bytes.clone(),
@@ -198,7 +203,7 @@ impl Driver {
                     State::Stored => {
                         let known = &shared.grid.blocks()[block];
                         match shared.common.cache.get(known.content, known.offset) {
-                            Some(bytes) => Piece::Cached(bytes),
+                            Some(bytes) => Piece::Cached { block, bytes },
                             None => Piece::Spooled(block),
                         }
                     }
@@ -394,6 +399,7 @@ impl Driver {
 /// Hashes a chunk, and stores its fresh blocks when it is good. Runs off the async threads.
 fn check(shared: &Arc<Shared>, name: usize, chunk: u32, pieces: &[Piece]) -> Outcome {
     let mut bytes = Vec::with_capacity(pieces.len());
+    let mut stored_before = Vec::new();
     for piece in pieces {
         match piece {
             Piece::Zeros(zeros) => {
@@ -405,12 +411,18 @@ fn check(shared: &Arc<Shared>, name: usize, chunk: u32, pieces: &[Piece]) -> Out
                 }
             }
             Piece::Fresh { bytes: fresh, .. } => bytes.push(fresh.clone()),
-            Piece::Cached(cached) => bytes.push(cached.clone()),
+            Piece::Cached { block, bytes: cached } => {
+                stored_before.push((*block, cached.clone()));
+                bytes.push(cached.clone());
+            }
             Piece::Spooled(number) => {
                 let block = &shared.grid.blocks()[*number];
                 let Some(held) = shared.spooled.get(&block.content) else { continue };
                 match held.read(block.offset, block.length) {
-                    Ok(read) => bytes.push(read),
+                    Ok(read) => {
+                        stored_before.push((*number, read.clone()));
+                        bytes.push(read);
+                    }
                     Err(error) => return Outcome::Unreadable(error),
                 }
             }
@@ -437,5 +449,6 @@ fn check(shared: &Arc<Shared>, name: usize, chunk: u32, pieces: &[Piece]) -> Out
         }
         fresh.push((*number, bytes.clone(), stored));
     }
+    shared.offer_for_proof(name, &fresh, &stored_before);
     Outcome::Good { fresh, store_error }
 }

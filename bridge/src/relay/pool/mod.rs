@@ -8,6 +8,7 @@ mod check;
 mod demand;
 mod driver;
 mod evict;
+mod offer;
 mod pace;
 mod plan;
 mod reader;
@@ -36,6 +37,7 @@ use super::{
     cache::BlockCache,
     grid::{Grid, Places},
     limits::Limits,
+    proof::Prover,
     spool::{Spool, SpoolError, SpooledContent},
     swarm::Swarm,
 };
@@ -57,6 +59,8 @@ pub(crate) struct Common {
     pub(crate) leechers: HashMap<OverlayId, Arc<dyn Leecher>>,
     pub(crate) spool: Arc<Spool>,
     pub(crate) cache: BlockCache,
+    /// Computes names of what passes; none when that is not wanted.
+    pub(crate) prover: Option<Prover>,
     pub(crate) meter: Arc<Meter>,
     pub(crate) alarms: Arc<Alarms>,
     pub(crate) limits: Limits,

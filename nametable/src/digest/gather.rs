@@ -38,7 +38,8 @@ impl Gather {
         Self { room: bytes, ..self }
     }
 
-    /// Takes a run of bytes. What has come already, or is behind the end, is passed over.
+    /// Takes a run of bytes. What has come already, or is behind the end, is passed over; so is a run that lies apart from
+    /// all others when there are a million of these.
     pub fn add(&mut self, offset: u64, bytes: &[u8]) {
         let end = offset.saturating_add(bytes.len() as u64).min(self.length);
         let run = offset..end;

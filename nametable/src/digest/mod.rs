@@ -166,7 +166,8 @@ impl Digests {
 }
 
 /// Bytes of the chunks in which systems of a scheme cut a content of this length; the last may be shorter. `None` where
-/// the scheme says nothing of it: BitTorrent's pieces are a torrent's own.
+/// the scheme says nothing of it: BitTorrent's pieces are a torrent's own. Of a UnixFS tree it is the chunk of
+/// `unixfs-v0-2015`, which divides that of `unixfs-v1-2025`.
 #[must_use]
 pub fn unit(scheme: Scheme, length: u64) -> Option<u64> {
     match scheme {

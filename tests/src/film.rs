@@ -13,7 +13,7 @@ use crate::{Bridge, Config, Json, Make, Scene, Torrent, fill, free_port, grpcio,
 /// The full name of the service.
 pub const NAME_SERVICE: &str = "p2pbridge.v1.NameService";
 
-/// A file of which other programs have told the names, and libtorrent's hybrid torrent of it with pieces of 256 KiB.
+/// A file of which other programs have told the names, and a torrent of it.
 #[derive(Debug)]
 pub struct Film {
     /// Where it is; it is called `film.bin`.
@@ -32,14 +32,18 @@ impl Film {
     /// Bytes of a piece.
     pub const PIECE: u64 = 1 << 18;
 
-    /// Makes the file and the torrent, and asks the programs.
+    /// Makes the file and its hybrid torrent, and asks the programs. Nothing answers at its tracker.
     pub async fn new(scene: &Scene) -> Self {
-        let path = scene.file("film.bin");
+        Self::in_torrent(scene, Make::Hybrid(18), "http://127.0.0.1:9/announce").await
+    }
+
+    /// The same with such a torrent, and this announce URL in it.
+    pub async fn in_torrent(scene: &Scene, make: Make, url: &str) -> Self {
+        let path = scene.dir("films").join("film.bin");
         fill(&path, Self::LENGTH, 91);
         let found = oracle_names(scene, std::slice::from_ref(&path)).await.remove(0);
         let out = scene.file("film.torrent");
-        let url = "http://127.0.0.1:9/announce";
-        let torrent = Torrent::make(Make::Hybrid(18), &path, "film.bin", url, &out).await;
+        let torrent = Torrent::make(make, &path, "film.bin", url, &out).await;
         let texts: Vec<String> = found.into_values().collect();
         let names = texts.iter().map(|text| text.parse().expect("a name")).collect();
         Self { path, torrent, texts, names }

@@ -49,7 +49,8 @@ pub use hostile::{BadTracker, Hostile};
 pub use http::{Answer, get, say};
 pub use libtorrent::{LibTorrent, LtStatus};
 pub use oracles::{
-    Names, libtorrent_reads_magnet, libtorrent_reads_torrent, oracle_names, rhash_btih,
+    Names, alcc_links, libtorrent_reads_magnet, libtorrent_reads_torrent, oracle_names, rhash_btih,
+    rhash_links,
 };
 pub use peer::{Client, Limits, Peer, What};
 pub use ports::free_port;

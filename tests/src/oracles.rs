@@ -78,6 +78,26 @@ pub async fn rhash_btih(file: &Path, piece_length: u64) -> String {
     must(DEADLINE, "rhash", [&piece, "--printf=%{btih}", text(file)]).await
 }
 
+/// What RHash says of files as links: one of eD2k with the AICH root for each, or a magnet link with six names.
+pub async fn rhash_links(files: &[PathBuf], magnets: bool) -> Vec<String> {
+    let ed2k = ["--ed2k-link"].as_slice();
+    let six = ["--magnet", "--ed2k", "--aich", "--tth", "--sha1", "--sha256", "--btih"].as_slice();
+    let options = if magnets { six } else { ed2k };
+    let args = options.iter().copied().chain(files.iter().map(|file| text(file)));
+    lines(&must(DEADLINE, "rhash", args).await, files).map(str::to_owned).collect()
+}
+
+/// aMule's links with the MD4 of each part. It writes `_` for letters that are not ASCII.
+pub async fn alcc_links(files: &[PathBuf]) -> Vec<String> {
+    // It finds names with other letters than ASCII by its locale only.
+    let args = ["LC_ALL=C.UTF-8", "alcc", "--parthashes"].into_iter();
+    let said = must(DEADLINE, "env", args.chain(files.iter().map(|file| text(file)))).await;
+    let links = said.lines().filter(|line| line.starts_with("ed2k://")).map(str::to_owned);
+    let links: Vec<String> = links.collect();
+    assert_eq!(links.len(), files.len(), "links in {said}");
+    links
+}
+
 /// What libtorrent reads in a .torrent file: `v1`, `v2`, `name`, `piece_length`, and of each file its `path`, `length`, `root` and the
 /// SHA-256 of its piece layer.
 pub async fn libtorrent_reads_torrent(file: &Path) -> Json {
@@ -104,12 +124,8 @@ async fn rhash(files: &[PathBuf]) -> Vec<[String; 6]> {
 
 /// ed2k out of the links that aMule's link creator prints.
 async fn alcc(files: &[PathBuf]) -> Vec<String> {
-    // It finds names with other letters than ASCII by its locale only.
-    let args = ["LC_ALL=C.UTF-8", "alcc"].into_iter().chain(files.iter().map(|file| text(file)));
-    let said = must(DEADLINE, "env", args).await;
-    let links: Vec<&str> = said.lines().filter(|line| line.starts_with("ed2k://")).collect();
-    assert_eq!(links.len(), files.len(), "links in {said}");
-    links.into_iter().map(|link| link.rsplit('|').nth(1).expect("a hash").to_owned()).collect()
+    let hash = |link: &String| link.split('|').nth(4).expect("a hash").to_owned();
+    alcc_links(files).await.iter().map(hash).collect()
 }
 
 /// Hex digests by a program of coreutils.

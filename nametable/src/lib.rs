@@ -25,7 +25,8 @@ pub use error::BindError;
 pub use pairing::{MAX_FILES, MAX_PROPOSALS};
 pub use state::{NameEvent, NameEventKind, Outcome, What};
 pub use store::{
-    Change, Cursor, Key, MAX_BATCH, MemoryStore, NameStore, Record, SledStore, StoreError,
+    Change, Cursor, Key, MAX_BATCH, MAX_CONTENTS, MemoryStore, NameStore, Record, SledStore,
+    StoreError,
 };
 pub use table::{
     AboutFile, Counts, MAX_EQUIVALENTS, MAX_QUARANTINED, NameTable, Taken, Translated,

@@ -8,7 +8,7 @@ use p2pbridge_proto::{ContentId, Name};
 const SHARDS: usize = 256;
 
 /// Where a name or an identity may be found: 40 bits of a keyed hash lead to slots. Whoever asks compares what is there.
-pub(super) struct Index {
+pub(crate) struct Index {
     shards: Box<[HashTable<Entry>]>,
     len: usize,
 }
@@ -21,7 +21,7 @@ struct Entry {
 
 /// A keyed hash, cut for an [`Index`].
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(crate) struct Mark {
     shard: u8,
     tag: u32,
 }
@@ -39,7 +39,7 @@ fn spread(tag: u32) -> u64 {
 }
 
 impl Index {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { shards: (0..SHARDS).map(|_| HashTable::new()).collect(), len: 0 }
     }
 
@@ -53,26 +53,26 @@ impl Index {
 
     /// The first slot that fits.
     #[inline]
-    pub(super) fn guess(&self, mark: Mark) -> Option<u32> {
+    pub(crate) fn guess(&self, mark: Mark) -> Option<u32> {
         let entry = self.shard(mark).find(mark.hash(), |entry| entry.tag == mark.tag)?;
         Some(entry.slot)
     }
 
     /// The slot that fits, and of which `is_it` is true.
     #[inline]
-    pub(super) fn find(&self, mark: Mark, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+    pub(crate) fn find(&self, mark: Mark, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         let fits = |entry: &Entry| entry.tag == mark.tag && is_it(entry.slot);
         self.shard(mark).find(mark.hash(), fits).map(|entry| entry.slot)
     }
 
-    pub(super) fn insert(&mut self, mark: Mark, slot: u32) {
+    pub(crate) fn insert(&mut self, mark: Mark, slot: u32) {
         let entry = Entry { tag: mark.tag, slot };
         self.shard_mut(mark).insert_unique(mark.hash(), entry, |entry| spread(entry.tag));
         self.len += 1;
     }
 
     /// Takes out one entry that fits, and of whose slot `is_it` is true; `false` when there is none.
-    pub(super) fn remove(&mut self, mark: Mark, mut is_it: impl FnMut(u32) -> bool) -> bool {
+    pub(crate) fn remove(&mut self, mark: Mark, mut is_it: impl FnMut(u32) -> bool) -> bool {
         let fits = |entry: &Entry| entry.tag == mark.tag && is_it(entry.slot);
         let Ok(entry) = self.shard_mut(mark).find_entry(mark.hash(), fits) else { return false };
         entry.remove();
@@ -81,44 +81,44 @@ impl Index {
     }
 
     /// How many entries there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// Bytes of memory.
-    pub(super) fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         let tables: usize = self.shards.iter().map(HashTable::allocation_size).sum();
         tables + size_of_val(&*self.shards)
     }
 }
 
 /// Hashes with a key that nobody knows: digests come from strangers.
-pub(super) struct Marker {
+pub(crate) struct Marker {
     seed: u64,
     shared: SharedSeed,
 }
 
 impl Marker {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let random = RandomState::new();
         Self { seed: random.hash_one(0), shared: SharedSeed::from_u64(random.hash_one(1)) }
     }
 
     #[inline]
-    pub(super) fn name(&self, name: &Name) -> Mark {
+    pub(crate) fn name(&self, name: &Name) -> Mark {
         self.parts(name.scheme() as u8, name.digest())
     }
 
     /// The mark of a name by its scheme's number and digest.
     #[inline]
-    pub(super) fn parts(&self, scheme: u8, digest: &[u8]) -> Mark {
+    pub(crate) fn parts(&self, scheme: u8, digest: &[u8]) -> Mark {
         let mut hasher = FoldHasher::with_seed(self.seed ^ u64::from(scheme), &self.shared);
         hasher.write(digest);
         cut(hasher.finish())
     }
 
     #[inline]
-    pub(super) fn id(&self, id: &ContentId) -> Mark {
+    pub(crate) fn id(&self, id: &ContentId) -> Mark {
         self.parts(0, id.as_bytes())
     }
 }

@@ -5,7 +5,7 @@
 //! longer than a change of one content takes, and everybody sees contents whole.
 
 mod authors;
-mod index;
+pub(crate) mod index;
 pub(crate) mod packed;
 mod slots;
 mod translate;

@@ -6,7 +6,7 @@ use std::{
     },
 };
 
-use super::{Change, Cursor, Key, MAX_BATCH, NameStore, Record, StoreError};
+use super::{Change, Cursor, Key, NameStore, Record, StoreError, check_size};
 
 /// A store that forgets all when it is dropped: for tests, and for a bridge that is to keep nothing.
 #[derive(Default)]
@@ -45,9 +45,7 @@ impl NameStore for MemoryStore {
 
     fn write(&self, batch: &[Change]) -> Result<Cursor, StoreError> {
         self.check()?;
-        if batch.len() > MAX_BATCH {
-            return Err(StoreError::TooLarge(batch.len()));
-        }
+        check_size(batch)?;
         let mut state = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         let (records, sequence) = &mut *state;
         for change in batch {

@@ -7,14 +7,17 @@ mod sled;
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use p2pbridge_proto::Name;
+use p2pbridge_proto::{ContentId, Name};
 use thiserror::Error;
 
 pub use self::{memory::MemoryStore, sled::SledStore};
-use crate::{Binding, Quarantined};
+use crate::{Binding, Content, Quarantined};
 
-/// The most changes of one batch.
+/// The most changes of bindings and quarantine in one batch.
 pub const MAX_BATCH: usize = 900;
+
+/// The most changes of contents in one batch, beside those.
+pub const MAX_CONTENTS: usize = 100_000;
 
 /// Keeps the records of a name table. Calls block: make them off the async threads.
 pub trait NameStore: Send + Sync {
@@ -28,7 +31,7 @@ pub trait NameStore: Send + Sync {
     /// of the two it was, until [`Self::load`]; the store is then reopened before anything else is tried.
     ///
     /// # Errors
-    /// When they could not be made durable, or the batch has more than [`MAX_BATCH`] changes.
+    /// When they could not be made durable, or the batch has more than [`MAX_BATCH`] or [`MAX_CONTENTS`] changes.
     fn write(&self, batch: &[Change]) -> Result<Cursor, StoreError>;
 }
 
@@ -48,8 +51,8 @@ pub enum Record {
     Binding(Arc<Binding>),
     /// A statement in quarantine, by its number.
     Quarantined(Arc<Quarantined>),
-    /// X
-    Content(Arc<crate::Content>),
+    /// A content, by its identity.
+    Content(Arc<Content>),
 }
 
 /// What a record is found by.
@@ -59,8 +62,8 @@ pub enum Key {
     Binding(Name),
     /// The number of a statement in quarantine.
     Quarantined(u64),
-    /// X
-    Content(p2pbridge_proto::ContentId),
+    /// The identity of a content.
+    Content(ContentId),
 }
 
 impl Record {
@@ -70,7 +73,7 @@ impl Record {
         match self {
             Self::Binding(binding) => Key::Binding(binding.name()),
             Self::Quarantined(row) => Key::Quarantined(row.id),
-            Self::Content(c) => Key::Content(c.id),
+            Self::Content(content) => Key::Content(content.id),
         }
     }
 }
@@ -82,6 +85,27 @@ pub enum Change {
     Put(Record),
     /// Forgets a record.
     Delete(Key),
+}
+
+impl Change {
+    /// What it changes.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Put(record) => record.key(),
+            Self::Delete(key) => *key,
+        }
+    }
+}
+
+/// Refuses a batch that is too large.
+fn check_size(batch: &[Change]) -> Result<(), StoreError> {
+    let is_content = |change: &&Change| matches!(change.key(), Key::Content(_));
+    let contents = batch.iter().filter(is_content).count();
+    if contents > MAX_CONTENTS || batch.len() - contents > MAX_BATCH {
+        return Err(StoreError::TooLarge { contents, others: batch.len() - contents });
+    }
+    Ok(())
 }
 
 /// Why a store did not do what it was asked.
@@ -148,6 +172,14 @@ pub enum StoreError {
         now: Box<StoreError>,
     },
     /// More than one batch takes.
-    #[error("{0} changes are more than the {MAX_BATCH} of one batch")]
-    TooLarge(usize),
+    #[error(
+        "{contents} changes of contents and {others} others are too many at once: a batch takes {MAX_CONTENTS} and \
+         {MAX_BATCH}"
+    )]
+    TooLarge {
+        /// Changes of contents.
+        contents: usize,
+        /// Other changes.
+        others: usize,
+    },
 }

@@ -3,11 +3,17 @@
 //! What sled does not do by itself, and is done here: a snapshot that a kill cut short is removed before opening;
 //! `flush` does not sync the disk, so the `db` file is synced through a second handle; a value that sled would put in a
 //! file of its own is cut in parts; an error, or a panic, of sled ends its instance, and the next call opens another.
+//!
+//! Bindings and statements in quarantine are values of their own; contents, of which there are many more, lie in [`page`]s. Directories that
+//! were written before there were contents have none of these keys, and are read as they are.
 
+mod load;
+mod page;
+mod pages;
 mod value;
+mod write;
 
 use std::{
-    collections::HashMap,
     fs::{self, File, OpenOptions},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -18,13 +24,10 @@ use std::{
 };
 
 use super::{
-    Change, Cursor, MAX_BATCH, NameStore, Record, StoreError,
+    Change, Cursor, NameStore, Record, StoreError, check_size,
     format::{Claim, io_error, sync_dir},
-    record,
 };
-use value::{
-    BINDING, Body, Head, PART, PART_KEY, PARTS_PER_BATCH, Parts, PartsId, QUARANTINED, key_bytes,
-};
+use pages::Pages;
 
 /// What the marker of the directory says: our format, the engine, and its version.
 const FORMAT: &str = "p2p-bridge names 1 sled-0.34";
@@ -97,9 +100,7 @@ impl NameStore for SledStore {
     }
 
     fn write(&self, batch: &[Change]) -> Result<Cursor, StoreError> {
-        if batch.len() > MAX_BATCH {
-            return Err(StoreError::TooLarge(batch.len()));
-        }
+        check_size(batch)?;
         self.with(|engine| {
             engine.write(batch)?;
             Ok(engine.cursor)
@@ -114,6 +115,8 @@ struct Engine {
     /// sled's data file, for syncing.
     file: File,
     cursor: Cursor,
+    /// Where contents lie, once that was read.
+    pages: Option<Pages>,
 }
 
 impl Engine {
@@ -127,9 +130,10 @@ impl Engine {
         let file = OpenOptions::new().write(true).open(&path);
         let file = file.map_err(|error| io_error(store, "open", &path, error))?;
         let cursor = Cursor { writer: [0; 16], sequence: 0 };
-        let mut engine = Self { dir: store.to_owned(), db, file, cursor };
+        let mut engine = Self { dir: store.to_owned(), db, file, cursor, pages: None };
         guarded(store, || {
             engine.read_cursor()?;
+            engine.bury()?;
             engine.sync()
         })?;
         file_sync_all(&engine.file, &dir, store).map_err(|error| failed("sync", error))?;
@@ -155,117 +159,6 @@ impl Engine {
                 u64_of(&sequence).ok_or_else(|| self.damaged("the sequence number"))?;
         }
         Ok(())
-    }
-
-    fn load(&mut self, each: &mut dyn FnMut(Record)) -> Result<(), StoreError> {
-        let mut parts = HashMap::new();
-        for (prefix, decode) in [
-            (BINDING, record::decode_binding as fn(&[u8]) -> _),
-            (QUARANTINED, record::decode_quarantined),
-        ] {
-            for row in self.db.scan_prefix([prefix]) {
-                let (_, value) = row.map_err(|error| self.sled_error(error))?;
-                let head = Head::parse(&value).ok_or_else(|| self.damaged("a record's head"))?;
-                let decoded = match head.body {
-                    Body::Inline(bytes) => decode(bytes),
-                    Body::Parts(id, count) => {
-                        parts.insert(id, count);
-                        decode(&self.collect(id, count)?)
-                    }
-                };
-                each(decoded.map_err(|error| self.damaged(&error.to_string()))?);
-            }
-        }
-        self.sweep(&parts)
-    }
-
-    fn write(&mut self, batch: &[Change]) -> Result<(), StoreError> {
-        let sequence = self.cursor.sequence.saturating_add(1);
-        let mut heads = ::sled::Batch::default();
-        let mut parts = Parts::default();
-        let mut old = Vec::new();
-        for (at, change) in batch.iter().enumerate() {
-            let key = match change {
-                Change::Put(record) => key_bytes(&record.key()),
-                Change::Delete(key) => key_bytes(key),
-            };
-            if let Some(value) = self.get(&key)?
-                && let Some(Head { body: Body::Parts(id, count), .. }) = Head::parse(&value)
-            {
-                old.push((id, count));
-            }
-            match change {
-                Change::Put(record) => {
-                    let bytes = record::encode(record);
-                    let id = PartsId { sequence, number: u32::try_from(at).unwrap_or(u32::MAX) };
-                    let body = match u32::try_from(bytes.len().div_ceil(PART)).unwrap_or(u32::MAX) {
-                        0 | 1 => Body::Inline(&bytes),
-                        count => Body::Parts(id, count),
-                    };
-                    heads.insert(key, Head { sequence, body }.to_bytes());
-                    if bytes.len() > PART {
-                        parts.push(id, &bytes);
-                    }
-                }
-                Change::Delete(_) => heads.remove(key),
-            }
-        }
-        // First what nothing refers to yet, then all that refers to it at once.
-        if !parts.batches.is_empty() {
-            for batch in parts.batches {
-                self.apply(batch)?;
-            }
-            self.sync()?;
-        }
-        heads.insert(SEQUENCE_KEY, &sequence.to_le_bytes());
-        self.apply(heads)?;
-        self.sync()?;
-        self.cursor.sequence = sequence;
-        self.remove_parts(&old);
-        Ok(())
-    }
-
-    /// The bytes of a value that was cut.
-    fn collect(&self, id: PartsId, count: u32) -> Result<Vec<u8>, StoreError> {
-        let mut bytes = Vec::new();
-        for at in 0..count {
-            let part = self.get(&id.key(at))?.ok_or_else(|| self.damaged("a part is missing"))?;
-            bytes.extend_from_slice(&part);
-        }
-        Ok(bytes)
-    }
-
-    /// Removes parts that nothing refers to: those of writes that were cut short.
-    fn sweep(&mut self, live: &HashMap<PartsId, u32>) -> Result<(), StoreError> {
-        let mut dead = ::sled::Batch::default();
-        let mut count = 0;
-        for key in self.db.scan_prefix([PART_KEY]).keys() {
-            let key = key.map_err(|error| self.sled_error(error))?;
-            let (id, at) = PartsId::parse(&key).ok_or_else(|| self.damaged("a part's key"))?;
-            if live.get(&id).is_none_or(|parts| at >= *parts) {
-                dead.remove(key);
-                count += 1;
-            }
-            if count == PARTS_PER_BATCH {
-                self.apply(std::mem::take(&mut dead))?;
-                count = 0;
-            }
-        }
-        self.apply(dead)
-    }
-
-    /// Removes parts of replaced values. What fails here is found by the next sweep, and by the next write.
-    fn remove_parts(&mut self, old: &[(PartsId, u32)]) {
-        let keys = old.iter().flat_map(|(id, count)| (0..*count).map(|at| id.key(at)));
-        let keys: Vec<_> = keys.collect();
-        for keys in keys.chunks(PARTS_PER_BATCH) {
-            let mut batch = ::sled::Batch::default();
-            keys.iter().for_each(|key| batch.remove(key.as_slice()));
-            if let Err(error) = self.apply(batch) {
-                tracing::warn!(%error, "parts of a replaced record could not be removed yet");
-                return;
-            }
-        }
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<::sled::IVec>, StoreError> {

@@ -5,8 +5,13 @@ use std::{
 
 use p2pbridge_proto::{Evidence, Name};
 
-use super::*;
-use crate::{Binding, EMPTY_CONTENT, FileEntry, Key, binding::layout_of};
+use super::{
+    value::{PART_KEY, PartsId},
+    *,
+};
+use crate::{Binding, EMPTY_CONTENT, FileEntry, Key, MAX_BATCH, binding::layout_of};
+
+mod contents;
 
 /// A binding with so many empty files: the more, the larger its record.
 fn binding(number: u8, files: usize) -> Record {
@@ -182,7 +187,7 @@ fn too_large_a_batch_is_refused_and_harms_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = SledStore::open(dir.path()).unwrap();
     let batch = vec![Change::Delete(Key::Quarantined(1)); MAX_BATCH + 1];
-    assert!(matches!(store.write(&batch), Err(StoreError::TooLarge(_))));
+    assert!(matches!(store.write(&batch), Err(StoreError::TooLarge { .. })));
     store.write(&[put(1, 1)]).unwrap();
 }
 

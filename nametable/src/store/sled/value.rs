@@ -1,6 +1,8 @@
 //! How records lie in sled: keys, heads, and the parts of records that are too large for one value.
 
-use super::super::{Key, record};
+use p2pbridge_proto::Name;
+
+use super::super::record;
 
 /// Bytes of the longest value. A leaf has up to 17 of them, and sled puts leaves over 128 KiB in files of their own.
 pub(super) const PART: usize = 4_000;
@@ -11,6 +13,9 @@ pub(super) const PARTS_PER_BATCH: usize = 1_000;
 pub(super) const BINDING: u8 = b'b';
 pub(super) const QUARANTINED: u8 = b'q';
 pub(super) const PART_KEY: u8 = b'p';
+pub(super) const PAGE_KEY: u8 = b'c';
+/// Lists of pages that are of no more use, each four bytes.
+pub(super) const DEAD_KEY: u8 = b'd';
 
 /// The name under which the parts of a value are kept: unlike that of any other value at any time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -108,11 +113,23 @@ impl Parts {
     }
 }
 
-/// The key of a record.
-pub(super) fn key_bytes(key: &Key) -> Vec<u8> {
-    match key {
-        Key::Binding(name) => [&[BINDING], record::raw_name(name).as_slice()].concat(),
-        Key::Content(id) => [&[99u8], id.as_bytes().as_slice()].concat(),
-        Key::Quarantined(id) => [&[QUARANTINED], id.to_be_bytes().as_slice()].concat(),
-    }
+pub(super) fn binding_key(name: &Name) -> Vec<u8> {
+    [&[BINDING], record::raw_name(name).as_slice()].concat()
+}
+
+pub(super) fn quarantined_key(id: u64) -> Vec<u8> {
+    [&[QUARANTINED], id.to_be_bytes().as_slice()].concat()
+}
+
+pub(super) fn page_key(page: u32) -> Vec<u8> {
+    [&[PAGE_KEY], page.to_be_bytes().as_slice()].concat()
+}
+
+/// The number of a page from its key.
+pub(super) fn page_number(key: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(key.get(1..)?.try_into().ok()?))
+}
+
+pub(super) fn dead_key(sequence: u64, at: u32) -> Vec<u8> {
+    [&[DEAD_KEY], sequence.to_be_bytes().as_slice(), &at.to_be_bytes()].concat()
 }

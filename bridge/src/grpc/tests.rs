@@ -22,6 +22,9 @@ use crate::{
 };
 use p2pbridge_proto::Name;
 
+#[path = "lists_tests.rs"]
+mod lists;
+
 struct Still;
 
 impl StatusSource for Still {

@@ -118,6 +118,16 @@ impl Torrent {
         self.urns().swap_remove(0)
     }
 
+    /// Its v2 piece layers as they are written.
+    ///
+    /// # Panics
+    /// When the file is gone.
+    #[must_use]
+    pub fn piece_layers(&self) -> Option<Vec<u8>> {
+        let bytes = fs::read(&self.path).expect("a .torrent");
+        value(&bytes, b"piece layers").map(<[u8]>::to_vec)
+    }
+
     /// A magnet link with the tracker in it.
     #[must_use]
     pub fn magnet(&self) -> String {

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 
 use bytes::Bytes;
-use p2pbridge_adapters::{Description, bittorrent::create::create_v1, registry::describe};
+use p2pbridge_adapters::{Description, bittorrent::create::of_bytes, registry::describe};
 use p2pbridge_tests::{Make, Scene, Torrent, fill, tree};
 
 const URL: &str = "http://127.0.0.1:9/announce";
@@ -104,7 +104,7 @@ reads! {
     reads_hybrid_of_one_file_by_libtorrent: Make::Hybrid(14), lone true;
 }
 
-/// mktorrent and the bridge make the same torrent of the same file, but for the keys that mktorrent adds around it.
+/// mktorrent and the adapter make the same torrent of the same bytes, but for the keys that mktorrent adds around it.
 #[tokio::test]
 async fn makes_the_info_dictionary_that_mktorrent_makes() {
     let scene = Scene::new();
@@ -112,8 +112,8 @@ async fn makes_the_info_dictionary_that_mktorrent_makes() {
     fill(&root, 1_234_567, 44);
     let theirs =
         Torrent::make(Make::V1(17), &root, "film.bin", URL, &scene.file("theirs.torrent")).await;
-    let made =
-        create_v1(&root, Some("film.bin"), 1 << 17, &[vec![URL.to_owned()]]).expect("a torrent");
+    let content = fs::read(&root).expect("the file");
+    let made = of_bytes(&content, "film.bin", 1 << 17, &[vec![URL.to_owned()]]).expect("a torrent");
     let ours = scene.file("ours.torrent");
     fs::write(&ours, made).expect("a .torrent");
     assert_eq!(Torrent::read(&ours, URL).v1, theirs.v1);

@@ -91,6 +91,7 @@ pub fn main() -> ExitCode {
 async fn run(cli: Cli) -> ExitCode {
     let Cli { server, config, json, command } = cli;
     let endpoint = match &command {
+        Command::Names(args) if !args.needs_daemon() => String::new(),
         Command::Names(_) | Command::Overlays(_) | Command::Usage(_) => {
             match daemon_address(server, config.as_deref()) {
                 Ok(endpoint) => endpoint,

@@ -49,6 +49,11 @@ impl Progress {
         }
     }
 
+    /// Does something that writes to the terminal.
+    pub(super) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.bar.suspend(write)
+    }
+
     /// What is being worked on now.
     pub(super) fn say(&self, what: &str) {
         self.bar.set_message(super::table::plain(what));

@@ -15,8 +15,8 @@ pub struct TorrentWanted {
     pub v1: bool,
     /// Whether each file's `pieces root` and piece layer are wanted.
     pub v2: bool,
-    /// Whether each file begins at a piece's border in v1: zeros go before a file that has bytes, none after the last
-    /// (BEP 47).
+    /// Whether each file ends at a piece's border in v1: zeros follow one that does not, the last too (BEP 47, as
+    /// libtorrent does it since 2.0).
     pub align: bool,
 }
 
@@ -115,7 +115,9 @@ impl V1Pieces {
 
     /// 20 bytes for each piece.
     pub(super) fn finish(mut self) -> Vec<u8> {
-        if self.begun > 0 {
+        if self.align {
+            self.pad();
+        } else if self.begun > 0 {
             self.end_piece();
         }
         self.pieces

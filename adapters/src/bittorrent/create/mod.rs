@@ -6,9 +6,9 @@
 //! and paths alone.
 
 mod encode;
+mod memory;
 mod plan;
 mod size;
-mod v1;
 
 use std::{fmt, str::FromStr};
 
@@ -16,9 +16,9 @@ use thiserror::Error;
 
 pub use self::{
     encode::{Hashes, Surroundings},
+    memory::of_bytes,
     plan::{Plan, Planned},
     size::default_piece_length,
-    v1::{create_v1, of_bytes},
 };
 use super::metainfo::{MAX_FILES, MAX_PIECE_LENGTH, MAX_SOURCE};
 

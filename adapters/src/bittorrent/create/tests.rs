@@ -3,7 +3,7 @@ use std::fs;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{v1::PieceHasher, *};
+use super::{memory::pieces, *};
 use crate::bittorrent::{
     describe::describe,
     merkle,
@@ -34,19 +34,18 @@ fn parts(path: &str) -> Vec<String> {
 fn make(version: Version, title: &str, piece_length: u64, files: &[(&str, u64, u64)]) -> Vec<u8> {
     let listed = files.iter().map(|(path, _, length)| (parts(path), *length)).collect();
     let plan = Plan::new(version, title, piece_length, listed).unwrap();
-    let mut pieces = PieceHasher::new(piece_length);
-    let mut trees = Vec::new();
+    let (mut layout, mut trees) = (Vec::new(), Vec::new());
     for file in plan.files() {
         let path = file.path.join("/");
         let seed = files.iter().find(|(other, _, _)| *other == path).unwrap().1;
         let bytes = content(seed, file.length);
-        pieces.update(&bytes);
-        pieces.update(&vec![0; usize::try_from(file.padding).unwrap()]);
+        layout.extend_from_slice(&bytes);
+        layout.resize(layout.len() + usize::try_from(file.padding).unwrap(), 0);
         if version.has_v2() {
             trees.push(tree(&bytes, piece_length));
         }
     }
-    let pieces = pieces.finish();
+    let pieces = pieces(&layout, piece_length);
     plan.torrent(&Hashes { pieces: &pieces, trees: &trees }, &Surroundings::default()).unwrap()
 }
 
@@ -206,24 +205,14 @@ fn pieces_are_as_large_as_libtorrent_has_them() {
 }
 
 #[test]
-fn a_folder_becomes_a_torrent_that_can_be_read() {
-    let dir = tempfile::tempdir().unwrap();
-    let root = dir.path().join("many");
-    fs::create_dir_all(root.join("sub/deep")).unwrap();
-    for (path, size) in [("a.bin", 1000), ("sub/deep/c", 37), ("sub/b", 0), ("z", 1)] {
-        fs::write(root.join(path), vec![7; size]).unwrap();
-    }
+fn bytes_in_memory_become_a_torrent_that_can_be_read() {
     let tiers = [vec!["http://one".to_owned()], vec!["http://three".to_owned()]];
-    let source = create_v1(&root, None, 100, &tiers).unwrap();
+    let source = of_bytes(&[7; 1038], "x", 100, &tiers).unwrap();
     let metainfo = Metainfo::parse(&Bytes::from(source.clone())).unwrap();
-    let files: Vec<_> = metainfo.files.iter().map(|f| (f.path.as_str(), f.length)).collect();
-    assert_eq!(files, [("a.bin", 1000), ("sub/b", 0), ("sub/deep/c", 37), ("z", 1)]);
-    assert_eq!((metainfo.title.as_str(), metainfo.trackers), ("many", tiers.to_vec()));
+    assert_eq!((metainfo.title.as_str(), metainfo.trackers), ("x", tiers.to_vec()));
     let description = describe(&source).unwrap();
     assert!(description.integrity.check(10, &[Bytes::from(vec![7; 38])]));
-    assert!(create_v1(&dir.path().join("none"), None, 1, &[]).is_err());
-    let renamed = create_v1(&root.join("z"), Some("b"), 32_768, &[]).unwrap();
-    assert_eq!(Metainfo::parse(&Bytes::from(renamed)).unwrap().title, "b");
+    assert_eq!(of_bytes(&[], "x", 100, &[]), Err(CreateError::Empty));
 }
 
 fn any_files() -> impl Strategy<Value = Vec<(String, u64, u64)>> {

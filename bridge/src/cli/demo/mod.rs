@@ -16,14 +16,19 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use p2pbridge_adapters::{
     Description,
-    bittorrent::{create, magnet},
+    bittorrent::{
+        create::{Surroundings, Version},
+        magnet,
+    },
     registry,
 };
+use p2pbridge_nametable::digest::Rules;
 use p2pbridge_proto::v1;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use self::peers::{DemoPeer, DemoTracker};
+use super::names::{make::Making, scan::Scan};
 use crate::{app::App, config::Config};
 
 /// Piece lengths of the two swarms: the bridge maps one onto the other.
@@ -206,12 +211,18 @@ async fn torrent(
     tracker: &str,
     overlay: &str,
 ) -> Result<(PathBuf, Arc<Description>), Failure> {
-    let (from, title, trackers) =
-        (path.to_owned(), title.to_owned(), vec![vec![tracker.to_owned()]]);
-    let bytes = tokio::task::spawn_blocking(move || {
-        create::create_v1(&from, Some(&title), piece, &trackers)
-    });
-    let bytes = bytes.await??;
+    let making = Making {
+        version: Version::V1,
+        title: Some(title.to_owned()),
+        piece_length: Some(piece),
+        around: Surroundings {
+            trackers: vec![vec![tracker.to_owned()]],
+            ..Surroundings::default()
+        },
+    };
+    let from = path.to_owned();
+    let made = tokio::task::spawn_blocking(move || making.make(&Scan::of(&from)?, Rules::none()));
+    let bytes = made.await??.source;
     let target = folder.join(format!("{overlay}.torrent"));
     std::fs::write(&target, &bytes)?;
     let (_, description) = registry::describe(&bytes)?;

@@ -2,8 +2,14 @@
 
 mod ask;
 mod bind;
+mod magnet;
+pub(super) mod make;
+mod of;
+mod publish;
+pub(super) mod scan;
 mod show;
 mod source;
+mod torrent;
 
 use clap::{Args, Subcommand};
 use tonic::Code;
@@ -41,6 +47,21 @@ enum Command {
     List,
     /// Tells what becomes known of names, as it happens
     Watch,
+    /// Computes what files are called in each system, and their torrents; needs no daemon
+    Of(of::OfArgs),
+    /// Makes a .torrent of a file or folder: v1, v2, or both; needs no daemon
+    Torrent(torrent::TorrentArgs),
+    /// Prints a magnet link with every verified name
+    Magnet(magnet::MagnetArgs),
+    /// Computes the names of files, and binds all of them as verified
+    Publish(publish::PublishArgs),
+}
+
+impl NamesArgs {
+    /// Whether it asks a daemon.
+    pub(super) fn needs_daemon(&self) -> bool {
+        !matches!(self.command, Command::Of(_) | Command::Torrent(_))
+    }
 }
 
 /// Does it.
@@ -55,6 +76,10 @@ pub async fn run(args: NamesArgs, endpoint: &str, json: bool) -> Result<(), CliE
         Command::Map(args) => ask::map(args, endpoint, json).await,
         Command::List => ask::list(endpoint, json).await,
         Command::Watch => ask::watch(endpoint, json).await,
+        Command::Of(args) => of::of(&args, json),
+        Command::Torrent(args) => torrent::torrent(args, json),
+        Command::Magnet(args) => magnet::magnet(&args, endpoint, json).await,
+        Command::Publish(args) => publish::publish(&args, endpoint, json).await,
     }
 }
 

@@ -36,15 +36,13 @@ fn v1_pieces_go_over_all_files() {
 }
 
 #[test]
-fn pad_files_stand_between_files_that_have_bytes() {
+fn padding_follows_files_that_end_within_a_piece() {
     for piece_length in [16_384u64, 65_536, 2 << 20] {
         let torrent = TorrentWanted { piece_length, v1: true, v2: true, align: true };
         let mut stream = Vec::new();
         for bytes in contents() {
-            if !bytes.is_empty() {
-                stream.resize(stream.len().next_multiple_of(piece_length as usize), 0);
-            }
             stream.extend(bytes);
+            stream.resize(stream.len().next_multiple_of(piece_length as usize), 0);
         }
         let (_, v1) = hash(&contents(), torrent, Rules::all());
         assert_eq!(v1.unwrap(), pieces(&stream, piece_length as usize));

@@ -1,0 +1,213 @@
+//! `names publish`: binds what files are called, as computed from their bytes.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use p2pbridge_adapters::bittorrent::create::{Surroundings, Version};
+use p2pbridge_nametable::{
+    MAX_TITLE,
+    digest::{Digests, Rules, Wanted, hash_file},
+};
+use p2pbridge_proto::{OverlayId, v1};
+use serde_json::{Value, json};
+
+use super::{
+    super::{
+        client::{CliError, Client},
+        progress::Progress,
+        table::plain,
+    },
+    make::{Made, Making, PieceArgs},
+    scan::Scan,
+    show::{binding_json, content_json, print_json, table},
+};
+
+/// The most contents of one request.
+const MOST_CONTENTS: usize = 10_000;
+const MOST_SOURCE: usize = 200;
+
+/// What to publish.
+#[derive(Debug, Args)]
+pub(super) struct PublishArgs {
+    /// Files, and folders with all files below them
+    #[arg(required = true, value_name = "FILE|DIR")]
+    paths: Vec<PathBuf>,
+    /// The torrent of each FILE or DIR that is bound too: v1, v2, hybrid, or none
+    #[arg(long, value_name = "VERSION", default_value = "hybrid", value_parser = version)]
+    torrent: Wish,
+    /// The overlay in which the torrents are used; none when left out
+    #[arg(long, value_name = "ID")]
+    overlay: Option<OverlayId>,
+    #[command(flatten)]
+    pieces: PieceArgs,
+}
+
+/// The torrent that is wished for, if one is.
+#[derive(Debug, Clone, Copy)]
+struct Wish(Option<Version>);
+
+fn version(text: &str) -> Result<Wish, String> {
+    if text == "none" { Ok(Wish(None)) } else { text.parse().map(|version| Wish(Some(version))) }
+}
+
+/// What became of one path.
+struct Published {
+    path: PathBuf,
+    contents: Vec<v1::Content>,
+    binding: Option<v1::Binding>,
+}
+
+/// `publish FILE…`.
+pub(super) async fn publish(
+    args: &PublishArgs,
+    endpoint: &str,
+    json: bool,
+) -> Result<(), CliError> {
+    // Whether somebody will take the names is asked before hours of hashing.
+    let client = Client::connect(endpoint).await?;
+    let (mut rows, mut failed) = (Vec::new(), Vec::new());
+    for path in &args.paths {
+        let requests = match args.torrent.0 {
+            Some(version) => described(path, version, args),
+            None => plain_names(path),
+        };
+        let published = match requests {
+            Ok(requests) => send(&client, path, requests).await,
+            Err(error) => Err(error),
+        };
+        match published {
+            Ok(published) if json => rows.push(published.json()),
+            Ok(published) => published.print()?,
+            Err(error) => {
+                eprintln!("p2p-bridge: {}", plain(&error.to_string()));
+                failed.push(error.to_string());
+            }
+        }
+    }
+    if json {
+        print_json(&json!({ "published": rows, "failed": failed }))?;
+    }
+    match failed.len() {
+        0 => Ok(()),
+        count => {
+            let all = args.paths.len();
+            Err(CliError::Refused(format!("{count} of {all} could not be published")))
+        }
+    }
+}
+
+/// The names of all files, with a torrent of them.
+fn described(
+    path: &Path,
+    version: Version,
+    args: &PublishArgs,
+) -> Result<Vec<v1::PublishRequest>, CliError> {
+    let piece_length = args.pieces.bytes();
+    let around = Surroundings::default();
+    let making = Making { version, title: None, piece_length, around };
+    let Made { source, files, .. } = making.make(&Scan::of(path)?, Rules::all())?;
+    let contents: Vec<_> = files.iter().map(|(path, digests)| statement(path, digests)).collect();
+    if contents.len() > MOST_CONTENTS {
+        let problem = format!(
+            "it has {} files, and a torrent with more than {MOST_CONTENTS} cannot be published: --torrent none publishes them alone",
+            contents.len()
+        );
+        return Err(CliError::File { path: path.to_owned(), problem });
+    }
+    let description = v1::BindItem {
+        description: source,
+        label: path.to_string_lossy().into_owned(),
+        overlay: args.overlay.as_ref().map(ToString::to_string).unwrap_or_default(),
+        content: None,
+    };
+    let request = v1::PublishRequest {
+        contents,
+        description: Some(description),
+        source: source_text(path),
+        without_overlay: args.overlay.is_none(),
+    };
+    Ok(vec![request])
+}
+
+/// The names of all files.
+fn plain_names(path: &Path) -> Result<Vec<v1::PublishRequest>, CliError> {
+    let scan = Scan::of(path)?;
+    let progress = Progress::of_bytes(scan.length());
+    scan.check()?;
+    let wanted = Wanted { rules: Rules::all(), torrent: None, threads: 0 };
+    let mut contents = Vec::new();
+    for file in &scan.files {
+        progress.say(&file.path.to_string_lossy());
+        let digests = hash_file(&file.path, &wanted, &|more| progress.advance(more))
+            .map_err(|error| CliError::Argument(error.to_string()))?;
+        contents.push(statement(&file.path, &digests));
+    }
+    let requests = contents.chunks(MOST_CONTENTS).map(|contents| v1::PublishRequest {
+        contents: contents.to_vec(),
+        description: None,
+        source: source_text(path),
+        without_overlay: true,
+    });
+    Ok(requests.collect())
+}
+
+/// The names of a file.
+fn statement(path: &Path, digests: &Digests) -> v1::Statement {
+    let title = path.file_name().unwrap_or_default().to_string_lossy();
+    v1::Statement {
+        names: digests.names.iter().map(|computed| computed.name.into()).collect(),
+        length: Some(digests.length),
+        title: plain(&title).chars().take(MAX_TITLE).collect(),
+        evidence: v1::Evidence::Unspecified.into(),
+    }
+}
+
+/// The end of a path, as long as a source may be.
+fn source_text(path: &Path) -> String {
+    let text = plain(&path.to_string_lossy());
+    let letters = text.chars().count();
+    text.chars().skip(letters.saturating_sub(MOST_SOURCE)).collect()
+}
+
+async fn send(
+    client: &Client,
+    path: &Path,
+    requests: Vec<v1::PublishRequest>,
+) -> Result<Published, CliError> {
+    let mut published = Published { path: path.to_owned(), contents: Vec::new(), binding: None };
+    if requests.is_empty() {
+        let problem = "there are no files: nothing to publish".to_owned();
+        return Err(CliError::File { path: path.to_owned(), problem });
+    }
+    for request in requests {
+        let answer = client.names().publish(request).await;
+        let answer = answer.map_err(|status| client.explain(&status))?.into_inner();
+        published.contents.extend(answer.contents);
+        published.binding = answer.binding.or(published.binding);
+    }
+    Ok(published)
+}
+
+impl Published {
+    fn print(&self) -> Result<(), CliError> {
+        let mut out = io::stdout().lock();
+        let names: usize = self.contents.iter().map(|content| content.names.len()).sum();
+        let (path, contents) = (plain(&self.path.to_string_lossy()), self.contents.len());
+        writeln!(out, "{path}: {names} names of {contents} contents are bound as verified")?;
+        if let Some(binding) = &self.binding {
+            out.write_all(table([binding]).as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "path": self.path.to_string_lossy(),
+            "contents": self.contents.iter().map(content_json).collect::<Vec<_>>(),
+            "binding": self.binding.as_ref().map(binding_json),
+        })
+    }
+}

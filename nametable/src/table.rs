@@ -293,7 +293,8 @@ impl NameTable {
         self.changes.load(Ordering::Acquire)
     }
 
-    /// Calls a function after every change, on the thread that made it. It must be quick, and must not subscribe.
+    /// Calls a function after every change of bindings, on the thread that made it. It must be quick, and must not
+    /// subscribe.
     pub fn subscribe(&self, subscriber: Subscriber) {
         self.subscribers.write().unwrap_or_else(PoisonError::into_inner).push(subscriber);
     }

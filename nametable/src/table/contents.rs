@@ -9,8 +9,8 @@ use p2pbridge_proto::{ContentId, Evidence, Extent, Layout, Name, Scheme};
 
 use super::{NameTable, Writer};
 use crate::{
-    Binding, Content, EMPTY_CONTENT, FileEntry, NameEvent, NameEventKind, Outcome, Reason,
-    Statement, StoreError,
+    Binding, Change, Content, EMPTY_CONTENT, FileEntry, Key, NameEvent, NameEventKind, Outcome,
+    Reason, Record, Statement, StoreError,
     binding::layout_of,
     digest,
     state::{Draft, statements_of},
@@ -190,7 +190,10 @@ impl NameTable {
             self.commit(&mut writer, &batch)?;
         }
         let (disproved, events) = (draft.disproved, std::mem::take(&mut draft.events));
-        let changed = !batch.is_empty();
+        let of_binding = |change: &Change| {
+            matches!(change, Change::Put(Record::Binding(_)) | Change::Delete(Key::Binding(_)))
+        };
+        let changed = batch.iter().any(of_binding);
         drop(draft);
         drop(writer);
         self.conflicts.fetch_add(contradicted, Ordering::Relaxed);

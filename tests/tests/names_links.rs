@@ -1,4 +1,4 @@
-//! Names go to other programs and come from them: magnet links, eD2k links, Metalinks, torrents.
+//! Names go to other programs: published, and in magnet links.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

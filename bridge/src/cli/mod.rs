@@ -5,6 +5,7 @@ pub mod client;
 mod demo;
 pub mod message;
 pub mod names;
+mod output;
 pub mod overlays;
 mod progress;
 mod serve;

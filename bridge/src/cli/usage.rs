@@ -1,9 +1,8 @@
 //! `p2p-bridge usage`: what crossed, as a table or as an export.
 
 use std::{
-    fs::{self, File},
     io::{self, BufWriter, IsTerminal, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -14,6 +13,7 @@ use p2pbridge_proto::{OverlayId, v1};
 
 use super::{
     client::{CliError, Client},
+    output::Output,
     table::{Table, exact, grouped},
 };
 use crate::status::{
@@ -104,14 +104,10 @@ pub async fn run(args: UsageArgs, endpoint: &str, json: bool) -> Result<(), CliE
                 Written::Jsonl => Format::Jsonl,
                 Written::Csv => Format::Csv,
             };
-            match output {
-                None => {
-                    let out = BufWriter::new(io::stdout());
-                    let shown = io::stdout().is_terminal();
-                    export(&client, filter.into(), format, out, shown).await
-                }
-                Some(path) => export_to(&client, filter.into(), format, &path).await,
-            }
+            let mut out = Output::open(output.as_deref())?;
+            let shown = out.is_terminal();
+            export(&client, filter.into(), format, BufWriter::new(&mut out), shown).await?;
+            out.keep()
         }
     }
 }
@@ -182,28 +178,6 @@ pub(super) fn table(records: &[v1::UsageRecord], more: bool) -> String {
         sum(verified),
         sum(served)
     )
-}
-
-/// Writes beside the file first: it is there only when it is whole.
-async fn export_to(
-    client: &Client,
-    filter: v1::UsageFilter,
-    format: Format,
-    path: &Path,
-) -> Result<(), CliError> {
-    let failed =
-        |error: io::Error| CliError::File { path: path.into(), problem: error.to_string() };
-    let mut part = path.as_os_str().to_owned();
-    part.push(".part");
-    let part = PathBuf::from(part);
-    let file = File::create(&part).map_err(failed)?;
-    let done = export(client, filter, format, BufWriter::new(&file), false).await;
-    if let Err(error) = done {
-        // It says nothing to anybody.
-        let _ = fs::remove_file(&part);
-        return Err(error);
-    }
-    file.sync_all().and_then(|()| fs::rename(&part, path)).map_err(failed)
 }
 
 async fn export(

@@ -2,6 +2,8 @@
 
 mod ask;
 mod bind;
+mod export;
+mod import;
 mod magnet;
 pub(super) mod make;
 mod of;
@@ -45,6 +47,10 @@ enum Command {
     Map(ask::MapArgs),
     /// Lists all bindings
     List,
+    /// Takes lists of names (CSV, JSON lines, magnet and ed2k links, Metalink) and .torrent files
+    Import(import::ImportArgs),
+    /// Writes all names as a list
+    Export(export::ExportArgs),
     /// Tells what becomes known of names, as it happens
     Watch,
     /// Computes what files are called in each system, and their torrents; needs no daemon
@@ -75,6 +81,8 @@ pub async fn run(args: NamesArgs, endpoint: &str, json: bool) -> Result<(), CliE
         Command::Resolve(args) => ask::resolve(args, endpoint, json).await,
         Command::Map(args) => ask::map(args, endpoint, json).await,
         Command::List => ask::list(endpoint, json).await,
+        Command::Import(args) => import::import(args, endpoint, json).await,
+        Command::Export(args) => export::export(args, endpoint, json).await,
         Command::Watch => ask::watch(endpoint, json).await,
         Command::Of(args) => of::of(&args, json),
         Command::Torrent(args) => torrent::torrent(args, json),

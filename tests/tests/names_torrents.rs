@@ -11,7 +11,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use p2pbridge_tests::{LibTorrent, Limits, Make, Scene, Torrent, What, bridge_binary, fill, run};
+use p2pbridge_tests::{
+    Bridge, Config, LibTorrent, Limits, Make, Scene, Torrent, What, bridge_binary, fill, run,
+};
 use serde_json::Value;
 
 const URL: &str = "http://127.0.0.1:9/announce";
@@ -232,4 +234,88 @@ async fn nothing_is_lost_and_nothing_useless_is_made() {
     let piece = ["names", "torrent", text(&source), "--piece-length", "20000", "--force"];
     let (good, _, problem) = bridge(&piece).await;
     assert!(!good && problem.contains("a power of two from 16384"), "{problem}");
+}
+
+/// What is published is found by any of its names, all of them are sure, and a magnet link has them; a torrent of several
+/// files is none of the names of one of them.
+#[tokio::test]
+async fn what_is_published_is_found_by_each_of_its_names() {
+    let scene = Scene::new();
+    let config = Config::a_to_b(&scene, &[URL.to_owned()], &[URL.to_owned()]);
+    let bridge = Bridge::start(&scene, &config).await;
+    let root = scene.dir("album");
+    for (path, seed) in [("one.bin", 5), ("again/one.bin", 5), ("two.bin", 6)] {
+        fill(&root.join(path), 50_001, seed);
+    }
+    fill(&root.join("empty"), 0, 1);
+    let lone = scene.file("lone.bin");
+    fs::copy(root.join("one.bin"), &lone).expect("a copy");
+    let torrent = ours(Make::Hybrid(14), &lone, &scene.file("lone.torrent")).await;
+
+    let paths = [text(&lone), text(&root)];
+    let said = bridge.json(["--json", "names", "publish", paths[0], paths[1]]).await.0;
+    let row = |at: usize| &said["published"][at];
+    assert_eq!(row(0)["binding"]["names"], serde_json::json!(torrent.urns()));
+    assert_eq!(row(0)["binding"]["overlays"], serde_json::json!([]));
+    assert_eq!(row(1)["binding"]["files"].as_array().expect("files").len(), 4);
+    assert_eq!(row(1)["contents"].as_array().expect("contents").len(), 3, "two are the same");
+    for content in row(1)["contents"].as_array().expect("contents") {
+        for name in content["names"].as_array().expect("names") {
+            assert_eq!(name["evidence"], "verified", "{name}");
+        }
+    }
+
+    let of = json(&["--json", "names", "of", text(&lone)]).await;
+    let names = of["files"][0]["names"].as_object().expect("names");
+    assert_eq!(names.len(), 10);
+    // By the torrent's name it has the torrent's title, by one of the bytes theirs.
+    let link = bridge.must(["names", "magnet", &torrent.urns()[1]]).await;
+    for name in names.values().map(|name| name.as_str().expect("a name")) {
+        assert_eq!(bridge.must(["names", "magnet", name]).await, link, "{name}");
+    }
+    let xts = link.matches("xt=urn:").count();
+    assert_eq!(xts, 12, "ten of the bytes, two of the torrent: {link}");
+    assert!(torrent.urns().iter().all(|urn| link.contains(urn.as_str())), "{link}");
+    assert!(link.trim_end().ends_with("&dn=lone.bin&xl=50001"), "{link}");
+    // The torrent's own link has its tracker, and what the bridge knows besides.
+    let link = bridge.must(["names", "magnet", text(&torrent.path)]).await;
+    assert!(link.matches("xt=urn:").count() == 12 && link.contains("&tr=http"), "{link}");
+
+    let album = row(1)["binding"]["names"][0].as_str().expect("a name");
+    let link = bridge.must(["names", "magnet", album]).await;
+    assert!(link.matches("xt=urn:").count() == 2 && link.contains("&xl=150003"), "{link}");
+    let hint = "urn:ed2k:31d6cfe0d16ae931b73c59d7e0c08900";
+    bridge.must(["names", "bind", hint]).await;
+    let ran = bridge.cli(["names", "magnet", hint]).await;
+    assert!(!ran.status.success() && ran.stderr.contains("is verified yet"), "{}", ran.stderr);
+}
+
+/// Published for an overlay, the torrent is used there; published again, nothing changes; what cannot be is said with its path.
+#[tokio::test]
+async fn a_torrent_is_published_for_an_overlay() {
+    let scene = Scene::new();
+    let config = Config::a_to_b(&scene, &[URL.to_owned()], &[URL.to_owned()]);
+    let bridge = Bridge::start(&scene, &config).await;
+    let source = scene.file("film.bin");
+    fill(&source, 100_000, 3);
+    let path = text(&source);
+    for _ in 0..2 {
+        let said = bridge
+            .json(["--json", "names", "publish", path, "--torrent", "v1", "--overlay", "b"])
+            .await;
+        let binding = &said.0["published"][0]["binding"];
+        assert_eq!(binding["overlays"], serde_json::json!(["b"]));
+        assert_eq!(binding["evidence"], "verified");
+    }
+    let said = bridge.json(["--json", "names", "publish", path, "--torrent", "none"]).await.0;
+    assert!(said["published"][0]["binding"].is_null(), "{said}");
+    let ran = bridge.cli(["names", "publish", "/nowhere", path]).await;
+    assert!(
+        !ran.status.success() && ran.stderr.contains("/nowhere: No such file"),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.stdout.contains("are bound as verified"), "{}", ran.stdout);
+    let ran = bridge.cli(["names", "publish", path, "--overlay", "c"]).await;
+    assert!(!ran.status.success() && ran.stderr.contains("`c`"), "{}", ran.stderr);
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Args;
-use p2pbridge_adapters::registry;
+use p2pbridge_adapters::{Description, registry};
 use p2pbridge_nametable::{
     digest::{Rules, Wanted, hash_file},
     exchange::{Row, magnet as link},
@@ -39,20 +39,25 @@ pub(super) struct MagnetArgs {
 pub(super) async fn magnet(args: &MagnetArgs, endpoint: &str, json: bool) -> Result<(), CliError> {
     let path = Path::new(&args.what);
     let link = if path.exists() {
-        of_path(path)?
+        of_path(path, endpoint).await?
     } else {
-        let client = Client::connect(endpoint).await?;
-        let answer = first_known(std::slice::from_ref(&args.what), async |name| {
-            let request = v1::ResolveRequest { name, ..Default::default() };
-            client.names().resolve(request).await.map(tonic::Response::into_inner)
-        });
-        let answer = answer.await.map_err(|status| client.explain(&status))?;
-        link(&verified(&answer).ok_or_else(|| nothing_verified(&args.what))?)
+        let known = asked(std::slice::from_ref(&args.what), endpoint).await?;
+        link(&known.ok_or_else(|| nothing_verified(&args.what))?)
     };
     if json {
         return print_json(&json!({ "magnet": link }));
     }
     Ok(writeln!(io::stdout(), "{link}")?)
+}
+
+/// What the daemon knows for sure of the first of these names that it knows.
+async fn asked(names: &[String], endpoint: &str) -> Result<Option<Row>, CliError> {
+    let client = Client::connect(endpoint).await?;
+    let answer = first_known(names, async |name| {
+        let request = v1::ResolveRequest { name, ..Default::default() };
+        client.names().resolve(request).await.map(tonic::Response::into_inner)
+    });
+    Ok(verified(&answer.await.map_err(|status| client.explain(&status))?))
 }
 
 fn nothing_verified(what: &str) -> CliError {
@@ -63,14 +68,18 @@ fn nothing_verified(what: &str) -> CliError {
 }
 
 /// What a file on this disk is called: a description says it, of another file it is computed.
-fn of_path(path: &Path) -> Result<String, CliError> {
+async fn of_path(path: &Path, endpoint: &str) -> Result<String, CliError> {
     let scan = Scan::of(path)?;
     let Some(file) = scan.files.first().filter(|file| file.parts.is_empty()) else {
         let problem = "a folder has no name but that of a torrent of it: `names torrent` makes one";
         return Err(CliError::File { path: path.to_owned(), problem: problem.to_owned() });
     };
-    if let Some(link) = of_description(path, file.length)? {
-        return Ok(link);
+    if let Some(description) = description(path, file.length)? {
+        // The daemon may know more names of it; its own need none.
+        let own: Vec<_> = description.names.iter().map(ToString::to_string).collect();
+        let more = asked(&own, endpoint).await.ok().flatten().unwrap_or_default().names;
+        let plain = || Row { names: description.names.clone(), ..Row::default() };
+        return Ok(make::magnet(&description, &more).unwrap_or_else(|| link(&plain())));
     }
     let progress = Progress::of_bytes(file.length);
     let wanted = Wanted { rules: Rules::all(), torrent: None, threads: 0 };
@@ -84,13 +93,12 @@ fn of_path(path: &Path) -> Result<String, CliError> {
     }))
 }
 
-fn of_description(path: &Path, length: u64) -> Result<Option<String>, CliError> {
+/// What a file says, if it is a description.
+fn description(path: &Path, length: u64) -> Result<Option<Description>, CliError> {
     if length > MOST_DESCRIPTION as u64 {
         return Ok(None);
     }
-    let Ok((_, description)) = registry::describe(&read(path)?) else { return Ok(None) };
-    let plain = || Row { names: description.names.clone(), ..Row::default() };
-    Ok(Some(make::magnet(&description).unwrap_or_else(|| link(&plain()))))
+    Ok(registry::describe(&read(path)?).ok().map(|(_, description)| description))
 }
 
 /// The verified names of what was asked for, if there are any: those of the description, and those of its bytes when it
@@ -103,7 +111,7 @@ fn verified(answer: &v1::ResolveResponse) -> Option<Row> {
     let asked = answer.binding.as_ref();
     if let Some(binding) = asked {
         row.title.clone_from(&binding.title);
-        row.length = binding.layout.as_ref().map(|layout| layout.length);
+        row.length = Some(binding.files.iter().map(|file| file.length).sum());
     }
     let same_bytes = asked.is_none_or(|binding| of_one_file(&binding));
     let others = answer.equivalents.iter().filter(|other| same_bytes && of_one_file(other));

@@ -13,6 +13,7 @@ use p2pbridge_adapters::{
     },
 };
 use p2pbridge_nametable::digest::{Digests, Rules, TorrentWanted, Wanted, hash_files};
+use p2pbridge_proto::Name;
 use serde_json::{Value, json};
 
 use super::{
@@ -119,7 +120,7 @@ fn tree(digests: &Digests) -> Option<Tree> {
 impl Made {
     /// Its magnet link, with the trackers.
     pub(in crate::cli) fn magnet(&self) -> String {
-        magnet(&self.description).unwrap_or_default()
+        magnet(&self.description, &[]).unwrap_or_default()
     }
 
     /// Bytes of its files, padding apart.
@@ -163,8 +164,14 @@ impl Made {
     }
 }
 
-/// The magnet link of a description, if it is a torrent's.
-pub(super) fn magnet(description: &Description) -> Option<String> {
+/// The magnet link of a description, if it is a torrent's, with other names of the same.
+pub(super) fn magnet(description: &Description, others: &[Name]) -> Option<String> {
     let metainfo: Arc<Metainfo> = Arc::clone(&description.native).downcast().ok()?;
-    Some(magnet_of(&metainfo).to_string())
+    let mut magnet = magnet_of(&metainfo);
+    for name in others {
+        if !magnet.names.contains(name) {
+            magnet.names.push(*name);
+        }
+    }
+    Some(magnet.to_string())
 }

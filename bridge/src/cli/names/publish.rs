@@ -1,6 +1,7 @@
 //! `names publish`: binds what files are called, as computed from their bytes.
 
 use std::{
+    collections::HashSet,
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -188,6 +189,9 @@ async fn send(
         published.contents.extend(answer.contents);
         published.binding = answer.binding.or(published.binding);
     }
+    // Files with the same bytes are one content.
+    let mut seen = HashSet::new();
+    published.contents.retain(|content| seen.insert(content.content_id.clone()));
     Ok(published)
 }
 
@@ -195,8 +199,12 @@ impl Published {
     fn print(&self) -> Result<(), CliError> {
         let mut out = io::stdout().lock();
         let names: usize = self.contents.iter().map(|content| content.names.len()).sum();
-        let (path, contents) = (plain(&self.path.to_string_lossy()), self.contents.len());
-        writeln!(out, "{path}: {names} names of {contents} contents are bound as verified")?;
+        let path = plain(&self.path.to_string_lossy());
+        let contents = match self.contents.len() {
+            1 => "1 content".to_owned(),
+            more => format!("{more} contents"),
+        };
+        writeln!(out, "{path}: {names} names of {contents} are bound as verified")?;
         if let Some(binding) = &self.binding {
             out.write_all(table([binding]).as_bytes())?;
         }

@@ -1,7 +1,7 @@
 """Names by libtorrent and by hashlib, as lines of JSON.
 
 names.py files FILE…       of each file: {"pieces-root", "ppspp", "ppspp-16k"}; an empty file has none of them
-names.py torrent FILE      of a .torrent: its info-hashes, and each file's length, pieces root, and SHA-256 of its piece layer
+names.py torrent FILE      of a .torrent: its info-hashes, and each file's length, offset, pieces root, and SHA-256 of its piece layer
 names.py magnet LINK       what libtorrent reads in a magnet link
 
 The pieces root is libtorrent's. PPSPP's roots are computed here, in plain loops over all leaves: no program for them is in Debian, npm or
@@ -66,6 +66,7 @@ def of_torrent(path):
             {
                 "path": storage.file_path(index),
                 "length": storage.file_size(index),
+                "offset": storage.file_offset(index),
                 "root": None if root == ZERO else root.hex(),
                 "layer": hashlib.sha256(layers[root]).hexdigest() if root in layers else None,
             }

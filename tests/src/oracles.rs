@@ -98,8 +98,8 @@ pub async fn alcc_links(files: &[PathBuf]) -> Vec<String> {
     links
 }
 
-/// What libtorrent reads in a .torrent file: `v1`, `v2`, `name`, `piece_length`, and of each file its `path`, `length`, `root` and the
-/// SHA-256 of its piece layer.
+/// What libtorrent reads in a .torrent file: `v1`, `v2`, `name`, `piece_length`, and of each file its `path`, `length`, `offset`, `root`
+/// and the SHA-256 of its piece layer, `layer`.
 pub async fn libtorrent_reads_torrent(file: &Path) -> Json {
     python("torrent", &[text(file)]).await.remove(0)
 }

@@ -7,13 +7,15 @@
 )]
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use p2pbridge_proto::{Name, Scheme, parse_magnet_names};
 use p2pbridge_tests::{
-    Bridge, Client, Film, Json, Limits, Make, NAME_SERVICE as NAMES, Peer, Scene, Torrent, Tracker,
-    TrackerKind, What, bridge_alone, fill, free_port, grpcio, libtorrent_reads_magnet, names_in,
-    percent, rhash_links, sha256_file,
+    Bridge, Client, Film, Json, Launch, Limits, Make, NAME_SERVICE as NAMES, Peer, Scene, Torrent,
+    Tracker, TrackerKind, What, alcc_links, bridge_alone, eventually, fill, free_port, grpcio,
+    libtorrent_reads_magnet, libtorrent_reads_torrent, names_in, oracle_names, percent,
+    rhash_links, run, sha256_file,
 };
 use serde_json::{Value, json};
 
@@ -137,4 +139,155 @@ fn odd_files(scene: &Scene) -> Vec<PathBuf> {
         path
     };
     (80..).zip(files).map(make).collect()
+}
+
+/// aMule's links say the MD4 of each part, and behind whole parts that of nothing; they are taken. What is exported is what RHash writes.
+#[tokio::test]
+async fn links_of_amule_go_in_and_links_of_rhash_come_out() {
+    let scene = Scene::new();
+    let bridge = bridge_alone(&scene).await;
+    let files = odd_files(&scene);
+    let list = scene.file("amule.txt");
+    fs::write(&list, alcc_links(&files).await.join("\n")).expect("a list");
+    let said = bridge.json(["names", "import", "--json", text(&list)]).await;
+    assert_eq!((said.get("created").number(), said.get("refused").number()), (3, 0), "{said:?}");
+
+    let theirs = rhash_links(&files, false).await;
+    let list = scene.file("rhash.txt");
+    fs::write(&list, theirs.join("\n")).expect("a list");
+    let said = bridge.json(["names", "import", "--json", text(&list)]).await;
+    assert_eq!((said.get("extended").number(), said.get("refused").number()), (3, 0), "{said:?}");
+    let exported = bridge.must(["names", "export", "--format", "ed2k"]).await;
+    // The first name of a content stays, and aMule writes `_` for what is not ASCII.
+    let without_name = |link: &str| {
+        let fields: Vec<&str> = link.split('|').collect();
+        fields[3..].join("|").to_lowercase()
+    };
+    let rows = |links: &mut dyn Iterator<Item = &str>| -> BTreeSet<String> {
+        links.map(without_name).collect()
+    };
+    assert_eq!(rows(&mut exported.lines()), rows(&mut theirs.iter().map(String::as_str)));
+
+    let wrong = theirs[0]
+        .replace("|h=", "|p=00000000000000000000000000000000:31d6cfe0d16ae931b73c59d7e0c089c0|h=");
+    fs::write(&list, wrong).expect("a list");
+    let ran = bridge.cli(["names", "import", "--json", text(&list)]).await;
+    assert!(!ran.status.success(), "{ran:?}");
+    assert_eq!(Json::parse(&ran.stdout).get("refused").number(), 1, "{ran:?}");
+}
+
+/// aria2 checks what it downloads by the hashes in the bridge's Metalink: the true bytes pass, others do not.
+#[tokio::test]
+async fn aria2_checks_a_download_by_a_metalink() {
+    let scene = Scene::new();
+    let (bridge, film) = (bridge_alone(&scene).await, Film::new(&scene).await);
+    film.publish(&bridge).await;
+    let (films, out) = (scene.dir("films"), scene.file("film.meta4"));
+    bridge.must(["names", "export", "--format", "metalink", "-o", text(&out)]).await;
+    let port = free_port();
+    let _server = Launch::new("http", "/usr/bin/python3")
+        .args([
+            "-m",
+            "http.server",
+            "--bind",
+            "127.0.0.1",
+            &port.to_string(),
+            "--directory",
+            text(&films),
+        ])
+        .start(&scene);
+    let url = format!("http://127.0.0.1:{port}/film.bin");
+    eventually("the server", 20, async || std::net::TcpStream::connect(("127.0.0.1", port)).ok())
+        .await;
+    // Where the bytes are is not the bridge's to know.
+    let list = fs::read_to_string(&out).expect("a Metalink");
+    fs::write(&out, list.replace("</size>", &format!("</size><url>{url}</url>")))
+        .expect("a Metalink");
+    let download = async |into: &str| {
+        let dir = scene.dir(into);
+        let args = [
+            "--no-conf=true",
+            "--allow-overwrite=true",
+            "--auto-file-renaming=false",
+            "--follow-metalink=mem",
+        ];
+        let args = args.into_iter().chain(["-d", text(&dir), "-M", text(&out)]).map(str::to_owned);
+        let ran = run(60, "aria2c", args.collect::<Vec<_>>()).await;
+        (ran.status.code(), String::from_utf8_lossy(&ran.stdout).into_owned(), dir.join("film.bin"))
+    };
+    let (code, said, path) = download("good").await;
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(sha256_file(&path), sha256_file(&film.path));
+
+    let mut bytes = fs::read(&film.path).expect("the film");
+    bytes[12_345_678] ^= 1;
+    fs::write(&film.path, bytes).expect("another film");
+    // 32: checksum validation failed.
+    let (code, said, _) = download("bad").await;
+    assert_eq!(code, Some(32), "{said}");
+}
+
+/// A folder published with one torrent: each file has its own names, and its bytes are found in the torrent behind the padding, where
+/// libtorrent sees them.
+#[tokio::test]
+async fn the_files_of_a_published_folder_are_found_in_its_torrent() {
+    let scene = Scene::new();
+    let bridge = bridge_alone(&scene).await;
+    let root = scene.dir("Größe 音楽");
+    for (seed, (path, length)) in
+        (60..).zip([("a.bin", 9_728_001), ("b/empty", 0), ("b/ü.bin", 65_537), ("c", 16_385)])
+    {
+        fill(&root.join(path), length, seed);
+    }
+    let files: Vec<PathBuf> =
+        ["a.bin", "b/ü.bin", "c"].iter().map(|path| root.join(path)).collect();
+    let piece = ["--piece-length", "64KiB"];
+    let published =
+        bridge.json(["names", "publish", "--json", piece[0], piece[1], text(&root)]).await;
+    let binding = published.get("published").items()[0].get("binding");
+    let torrent: Vec<String> = binding.get("names").items().iter().map(Json::text).collect();
+    let out = scene.file("folder.torrent");
+    bridge.must(["names", "torrent", piece[0], piece[1], "-o", text(&out), text(&root)]).await;
+    let read = libtorrent_reads_torrent(&out).await;
+    assert_eq!(
+        torrent,
+        [
+            format!("urn:btih:{}", read.get("v1").text()),
+            format!("urn:btmh:1220{}", read.get("v2").text())
+        ]
+    );
+
+    let theirs = oracle_names(&scene, &files).await;
+    let (mut requests, mut wanted) = (Vec::new(), Vec::new());
+    for (file, names) in files.iter().zip(theirs) {
+        let names: Vec<Name> = names.values().map(|text| text.parse().expect("a name")).collect();
+        for content in contents_of(&bridge, &names).await {
+            assert_eq!(names_in(&content), names.iter().copied().collect(), "{}", file.display());
+        }
+        let below = file.strip_prefix(scene.path()).expect("in the scene");
+        let row = read.get("files").find("path", text(below)).expect("the file in the torrent");
+        let (length, offset) = (row.get("length").number(), row.get("offset").number());
+        for name in names {
+            for (to, bytes) in [(&torrent[0], 0), (&torrent[1], 0), (&torrent[0], length - 1)] {
+                let range = json!({"offset": bytes, "length": length - bytes});
+                requests.push(json!([NAMES, "MapChunks", {"from": name.to_string(), "to": to, "bytes": range}]));
+                wanted.push((offset + bytes, length - bytes));
+            }
+        }
+    }
+    for (request, (answer, wanted)) in
+        requests.iter().zip(grpcio(&bridge, json!(requests)).await.iter().zip(wanted))
+    {
+        let ranges = answer.get("ranges").items();
+        assert_eq!(ranges.len(), 1, "{request}: {answer:?}");
+        let to = ranges[0].get("to");
+        assert_eq!((to.get("offset").number(), to.get("length").number()), wanted, "{request}");
+        let (first, last) = (wanted.0 / 65_536, (wanted.0 + wanted.1 - 1) / 65_536);
+        let chunks = ranges[0].get("to_chunks");
+        assert_eq!(
+            (chunks.get("first").number(), chunks.get("count").number()),
+            (first, last - first + 1),
+            "{request}"
+        );
+    }
 }

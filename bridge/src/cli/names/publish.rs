@@ -219,3 +219,19 @@ impl Published {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_paths_and_names_are_cut_to_what_is_taken() {
+        let path = PathBuf::from("/ü".repeat(300)).join("x\ny".repeat(500));
+        assert_eq!(source_text(&path).chars().count(), MOST_SOURCE);
+        let digests = Digests { length: 5, names: Vec::new(), pieces: None };
+        let statement = statement(&path, &digests);
+        assert_eq!(statement.title.chars().count(), MAX_TITLE);
+        assert!(!statement.title.contains('\n'));
+        assert!(version("none").unwrap().0.is_none() && version("v3").is_err());
+    }
+}

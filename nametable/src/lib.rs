@@ -29,5 +29,5 @@ pub use store::{
     StoreError,
 };
 pub use table::{
-    AboutFile, Counts, MAX_EQUIVALENTS, MAX_QUARANTINED, NameTable, Taken, Translated,
+    AboutFile, Counts, MAX_EQUIVALENTS, MAX_QUARANTINED, NameTable, NameWatcher, Taken, Translated,
 };

@@ -15,12 +15,12 @@ use crate::{
     catalog::Catalog,
     index::Index,
     plan::{Refusal, plan},
-    state::{Draft, statements_of},
+    state::Draft,
 };
 
 mod contents;
 
-pub use contents::{Counts, Translated};
+pub use contents::{Counts, NameWatcher, Translated};
 
 /// What was taken back.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -73,7 +73,7 @@ pub struct NameTable {
     writer: Mutex<Writer>,
     changes: AtomicU64,
     subscribers: RwLock<Vec<Subscriber>>,
-    watchers: RwLock<Vec<contents::Watcher>>,
+    watchers: RwLock<Vec<Arc<dyn NameWatcher>>>,
     disproved: AtomicU64,
     conflicts: AtomicU64,
 }
@@ -112,11 +112,11 @@ impl NameTable {
     /// # Errors
     /// When files have no counterpart, a name is bound otherwise, or the store does not take it.
     pub fn bind(&self, proposals: &[Proposal]) -> Result<Vec<Arc<Binding>>, BindError> {
-        Ok(self.bind_with(proposals, &[])?.0)
+        Ok(self.bind_with(proposals, &[], Evidence::Attested)?.0)
     }
 
-    /// As [`Self::bind`]; and states of files of the proposals what names their bytes have besides. Gives the identities
-    /// of these files' contents too.
+    /// As [`Self::bind`], with so much evidence at least; and states of files of the proposals what names their bytes have
+    /// besides. Gives the identities of these files' contents too.
     ///
     /// # Errors
     /// As [`Self::bind`], and when a statement contradicts what is known.
@@ -124,6 +124,7 @@ impl NameTable {
         &self,
         proposals: &[Proposal],
         about: &[AboutFile],
+        evidence: Evidence,
     ) -> Result<(Vec<Arc<Binding>>, Vec<ContentId>), BindError> {
         let mut writer = self.fresh_writer()?;
         let plan = match plan(&self.index, proposals, SystemTime::now()) {
@@ -144,17 +145,30 @@ impl NameTable {
             let outcome = draft.state(&Statement { content, ..statement.clone() });
             match (outcome.content, outcome.what) {
                 (Some(content), _) => contents.push(content),
-                (None, What::Refused(why)) => {
-                    draft.abandon();
-                    self.settle(writer, draft)?;
-                    return Err(BindError::Statement(why));
-                }
+                (None, What::Refused(why)) => return self.give_up(writer, draft, why),
                 (None, _) => return Err(BindError::Empty),
+            }
+        }
+        for main in mains.iter().filter(|_| evidence > Evidence::Attested) {
+            if let Err(why) = draft.raise(main, evidence) {
+                return self.give_up(writer, draft, why);
             }
         }
         let bindings = mains.iter().filter_map(|main| draft.binding(main)).collect();
         self.settle(writer, draft)?;
         Ok((bindings, contents))
+    }
+
+    /// Changes nothing, but for what an operator must hear of.
+    fn give_up<T>(
+        &self,
+        writer: MutexGuard<'_, Writer>,
+        mut draft: Draft<'_>,
+        why: String,
+    ) -> Result<T, BindError> {
+        draft.abandon();
+        self.settle(writer, draft)?;
+        Err(BindError::Statement(why))
     }
 
     /// The binding of a name.
@@ -188,7 +202,7 @@ impl NameTable {
     }
 
     /// Raises the evidence of a name's binding, and of what it says of its contents; `false` when the binding's was not
-    /// lower, or the name is not known.
+    /// lower, the name is not known, or what it says contradicts what is verified.
     ///
     /// # Errors
     /// When the store does not take it.
@@ -196,18 +210,13 @@ impl NameTable {
         let writer = self.fresh_writer()?;
         let Some(old) = self.index.get(name) else { return Ok(false) };
         let mut draft = Draft::new(&self.index, &self.catalog, self.is_watched());
-        for statement in statements_of(&old, evidence) {
-            draft.state(&statement);
-        }
-        let rises = old.evidence < evidence;
-        if rises {
-            let now = draft.binding(&old.name()).unwrap_or(old);
-            let version = now.version.saturating_add(1);
-            let updated = SystemTime::now();
-            draft.bind(Arc::new(Binding { evidence, version, updated, ..(*now).clone() }));
-        }
+        let raised = draft.raise(&old.name(), evidence).unwrap_or_else(|why| {
+            tracing::error!(%name, %why, "the evidence of a binding is not raised");
+            draft.abandon();
+            false
+        });
         self.settle(writer, draft)?;
-        Ok(rises)
+        Ok(raised)
     }
 
     /// Takes a binding that was proved false out of use, and keeps it in quarantine; `false` when the name is not known.
@@ -218,10 +227,13 @@ impl NameTable {
         let mut writer = self.fresh_writer()?;
         let Some(binding) = self.index.get(name) else { return Ok(false) };
         let mut batch = self.unbinding(&binding);
-        batch.extend(self.quarantining(binding, Reason::Disproved, text, &[]));
+        batch.extend(self.quarantining(binding.clone(), Reason::Disproved, text, &[]));
         self.commit(&mut writer, &batch)?;
-        drop(writer);
-        self.disproved.fetch_add(1, Ordering::Relaxed);
+        let mut told = Draft::new(&self.index, &self.catalog, false);
+        told.disproved = 1;
+        let names = binding.names.clone();
+        told.tell(NameEventKind::Disproved, None, names, text.to_owned());
+        self.settle(writer, told)?;
         self.tell();
         Ok(true)
     }
@@ -327,7 +339,8 @@ impl NameTable {
     fn commit(&self, writer: &mut Writer, batch: &[Change]) -> Result<(), StoreError> {
         if let Err(error) = writer.store.write(batch) {
             tracing::warn!(%error, "the name table's store did not take a change");
-            writer.stale = true;
+            // What was too large was not tried.
+            writer.stale = !matches!(error, StoreError::TooLarge { .. });
             return Err(error);
         }
         let mut quarantine = self.quarantine.write().unwrap_or_else(PoisonError::into_inner);
@@ -391,8 +404,9 @@ impl NameTable {
         let (text, at) = (text.chars().take(MAX_TEXT).collect(), SystemTime::now());
         let row = Quarantined { id, binding, reason, text, at };
         let mut batch = vec![Change::Put(Record::Quarantined(Arc::new(row)))];
-        if quarantine.len() >= MAX_QUARANTINED
-            && let Some(oldest) = oldest(&quarantine)
+        let going = |id: &u64| before.contains(&Change::Delete(Key::Quarantined(*id)));
+        if quarantine.len() + before.iter().filter(is_row).count() >= MAX_QUARANTINED
+            && let Some(oldest) = oldest(&quarantine, going)
         {
             batch.push(Change::Delete(Key::Quarantined(oldest)));
         }
@@ -406,10 +420,14 @@ impl NameTable {
     }
 }
 
-/// The oldest conflict; alarms go only when there is nothing else.
-fn oldest(quarantine: &BTreeMap<u64, Arc<Quarantined>>) -> Option<u64> {
-    let conflict = quarantine.values().find(|row| row.reason == Reason::Conflict);
-    conflict.or_else(|| quarantine.values().next()).map(|row| row.id)
+/// The oldest conflict that is not going yet; alarms go only when there is nothing else.
+fn oldest(
+    quarantine: &BTreeMap<u64, Arc<Quarantined>>,
+    going: impl Fn(&u64) -> bool,
+) -> Option<u64> {
+    let mut left = quarantine.values().filter(|row| !going(&row.id));
+    let first = left.clone().next();
+    left.find(|row| row.reason == Reason::Conflict).or(first).map(|row| row.id)
 }
 
 #[cfg(test)]

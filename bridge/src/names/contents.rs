@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use p2pbridge_nametable::{
-    AboutFile, Binding, Content, NameTable, Outcome, Proposal, Statement, What, digest,
+    AboutFile, Binding, Content, MAX_CONTENT_NAMES, NameTable, Outcome, Proposal, Statement, What,
+    digest,
 };
 use p2pbridge_proto::{Evidence, Name, v1};
 
@@ -72,6 +73,14 @@ impl NameDesk {
                 let problem = format!("`{}` is not the next of the contents", file.path);
                 return Err(NameFault::Content { label, problem });
             };
+            let differs = file.digest.is_some_and(|digest| {
+                let rival = |n: &&Name| n.scheme() == digest.scheme() && **n != digest;
+                statement.names.iter().any(|name| rival(&name))
+            });
+            if differs {
+                let problem = format!("it says of `{}` what its bytes are not", file.path);
+                return Err(NameFault::Content { label, problem });
+            }
             file.digest = file.digest.or_else(|| strongest(&statement.names));
             about.push(AboutFile { proposal: 0, file: number, statement: statement.clone() });
         }
@@ -80,15 +89,11 @@ impl NameDesk {
             return Err(NameFault::Content { label, problem });
         }
         proposal.description = Some(self.blobs.put(&item.description)?);
-        let (bindings, _) = self.table.bind_with(&[proposal], &about)?;
-        // Empty files have names too.
+        // Empty files have names too, and stand in no layout.
         let empty = statements.iter().filter(|statement| statement.length == Some(0)).cloned();
         refused(&self.table.state(&empty.collect::<Vec<_>>())?)?;
-        let main = bindings.first().map(|binding| binding.name());
-        if let Some(main) = main {
-            self.table.raise(&main, Evidence::Verified)?;
-        }
-        main.and_then(|main| self.table.get(&main)).ok_or(NameFault::Gone)
+        let (bindings, _) = self.table.bind_with(&[proposal], &about, Evidence::Verified)?;
+        bindings.into_iter().next().ok_or(NameFault::Gone)
     }
 
     /// States what rows of a list say.
@@ -150,7 +155,7 @@ impl NameDesk {
             entry.digest = entry.digest.or_else(|| strongest(&statement.names));
             about.push(AboutFile { proposal, file, statement: statement.clone() });
         }
-        let (bindings, ids) = self.table.bind_with(proposals, &about)?;
+        let (bindings, ids) = self.table.bind_with(proposals, &about, Evidence::Attested)?;
         Ok((bindings, ids.iter().filter_map(|id| self.table.content(id)).collect()))
     }
 
@@ -230,15 +235,15 @@ pub(super) fn statement(
     evidence: Evidence,
     by: &Arc<str>,
 ) -> Result<Statement, String> {
-    let names: Result<Vec<Name>, _> = row.names.iter().map(Name::try_from).collect();
-    let mut names = names.map_err(|error| error.to_string())?;
-    let mut at = 0;
-    while at < names.len() {
-        let again = names[..at].contains(&names[at]);
-        if again {
-            names.remove(at);
-        } else {
-            at += 1;
+    let count = row.names.len();
+    if count > MAX_CONTENT_NAMES {
+        return Err(format!("it has {count} names; it takes 1 to {MAX_CONTENT_NAMES}"));
+    }
+    let mut names = Vec::with_capacity(count);
+    for name in &row.names {
+        let name = Name::try_from(name).map_err(|error| error.to_string())?;
+        if !names.contains(&name) {
+            names.push(name);
         }
     }
     Ok(Statement {

@@ -58,7 +58,24 @@ impl Clash {
                 clash.evidence = clash.evidence.max(Some(known.evidence));
             }
         }
+        clash.third_variants(content, names);
         clash
+    }
+
+    /// Of eD2k hashes there are two at most: what of the content is a third beside what both sides say.
+    fn third_variants(&mut self, content: &Content, names: &[Name]) {
+        let said: Vec<&Name> = names.iter().filter(|n| n.scheme() == Scheme::Ed2k).collect();
+        let Some(rival) = said.first() else { return };
+        let mut mine: Vec<_> = content
+            .of_scheme(Scheme::Ed2k)
+            .filter(|known| !said.contains(&&known.name))
+            .filter(|known| self.names.iter().all(|(name, _)| *name != known.name))
+            .collect();
+        mine.sort_by_key(|known| std::cmp::Reverse(known.evidence));
+        for known in mine.iter().skip(2usize.saturating_sub(said.len())) {
+            self.names.push((known.name, **rival));
+            self.evidence = self.evidence.max(Some(known.evidence));
+        }
     }
 
     /// The contradiction in words.

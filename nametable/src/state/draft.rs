@@ -6,9 +6,13 @@ use std::{
 
 use p2pbridge_proto::{ContentId, Evidence, Name};
 
-use super::{NameEvent, NameEventKind, Outcome, What, best, check, clash::Clash, statements_of};
+use super::{
+    NameEvent, NameEventKind, Outcome, What, check,
+    merge::{Candidate, Merge, Refusal},
+    statements_of,
+};
 use crate::{
-    Binding, Change, Content, EMPTY_CONTENT, Key, Known, MAX_CONTENT_NAMES, Record, Statement,
+    Binding, Change, Content, EMPTY_CONTENT, Key, Known, Record, Statement,
     catalog::Catalog,
     index::Index,
     plan::{Plan, repointed},
@@ -35,16 +39,6 @@ pub(crate) struct Draft<'a> {
     /// Whether anybody wants to hear of what is merely bound.
     watched: bool,
     now: SystemTime,
-}
-
-/// A content to which a statement may belong.
-struct Candidate {
-    content: Content,
-    /// The names by which it is linked; empty for the one that the statement is said to be of.
-    links: Vec<Name>,
-    anchored: bool,
-    /// In use by bindings, meant, best known, having most names.
-    weight: (bool, bool, Evidence, usize, ContentId),
 }
 
 impl<'a> Draft<'a> {
@@ -77,11 +71,33 @@ impl<'a> Draft<'a> {
         for binding in plan.bindings {
             // That descriptions agree does not make their names names of bytes that somebody has hashed.
             for statement in statements_of(&binding, binding.evidence.min(Evidence::Attested)) {
-                let outcome = self.state(&statement);
-                if let What::Refused(why) = outcome.what {
-                    tracing::warn!(name = %binding.name(), %why, "a name of a bound content is not taken");
-                }
+                self.describe(&binding, &statement);
             }
+        }
+    }
+
+    /// States what a description says of a file. It knows best what its own names are: who says otherwise yields.
+    fn describe(&mut self, binding: &Binding, statement: &Statement) {
+        let What::Refused(why) = self.state(statement).what else { return };
+        let less_known = |draft: &Self, name: &Name| {
+            let content = draft.owner(name).and_then(|id| draft.content(&id));
+            content.and_then(|content| Some(content.known(name)?.evidence < Evidence::Verified))
+        };
+        let own: Vec<Name> = binding.names.clone();
+        let yields: Vec<Name> =
+            own.into_iter().filter(|name| less_known(self, name) == Some(true)).collect();
+        for name in &yields {
+            self.forget(name);
+        }
+        if let What::Refused(why) = self.state(statement).what {
+            tracing::warn!(name = %binding.name(), %why, "the digest of a bound file is not taken");
+            let own = |name: &&Name| binding.names.contains(name);
+            let names: Vec<Name> = statement.names.iter().filter(own).copied().collect();
+            self.state(&Statement { names, ..statement.clone() });
+        }
+        if !yields.is_empty() {
+            self.disproved += yields.len() as u64;
+            self.tell(NameEventKind::Disproved, None, yields, why);
         }
     }
 
@@ -109,6 +125,28 @@ impl<'a> Draft<'a> {
         self.renamed.clear();
         self.disproved = 0;
         self.events.retain(|event| event.kind == NameEventKind::Conflict);
+    }
+
+    /// Raises the evidence of a binding, and states what it says of its contents with that; says whether it was lower.
+    pub(crate) fn raise(&mut self, main: &Name, evidence: Evidence) -> Result<bool, String> {
+        let Some(old) = self.binding(main) else { return Ok(false) };
+        for statement in statements_of(&old, evidence) {
+            if let What::Refused(why) = self.state(&statement).what {
+                return Err(why);
+            }
+        }
+        // It may have been renamed by that.
+        let now = self.binding(main).unwrap_or(old);
+        let rises = now.evidence < evidence;
+        if rises {
+            let (version, updated) = (now.version.saturating_add(1), SystemTime::now());
+            self.bind(Arc::new(Binding { evidence, version, updated, ..(*now).clone() }));
+            if evidence == Evidence::Verified {
+                let text = "every byte has matched".to_owned();
+                self.tell(NameEventKind::Proved, None, now.names.clone(), text);
+            }
+        }
+        Ok(rises)
     }
 
     /// Puts a binding in force.
@@ -218,12 +256,16 @@ impl<'a> Draft<'a> {
         for name in &statement.names {
             if let Some(id) = self.owner(name) {
                 links.entry(id).or_default().push(*name);
-            } else if let Some(files) = self.files_behind(name)
-                && anchor.is_none()
-            {
-                return Err(format!(
-                    "{name} is known to name {files} files: say which of them it is of"
-                ));
+                continue;
+            }
+            match self.behind(name) {
+                Some((1, id)) => links.entry(id).or_default().push(*name),
+                Some((files, _)) if anchor.is_none() => {
+                    return Err(format!(
+                        "{name} is known to name {files} files: say which of them it is of"
+                    ));
+                }
+                _ => {}
             }
         }
         let mut found: Vec<Candidate> = links
@@ -234,20 +276,29 @@ impl<'a> Draft<'a> {
                 let content = self.content(&id).unwrap_or_else(empty);
                 let bound = !self.index.having(&id).is_empty();
                 let anchored = anchor == Some(id);
-                let weight = (bound, anchored, best(&content), content.names.len(), id);
-                Candidate { content, links, anchored, weight }
+                let owned = bound && links.iter().any(|name| self.owns(name, &id));
+                Candidate { content, links, anchored, bound, owned }
             })
             .collect();
-        found.sort_by(|one, other| other.weight.cmp(&one.weight));
+        found.sort_by_cached_key(|candidate| std::cmp::Reverse(candidate.weight()));
         Ok(found)
     }
 
-    /// How many files a bound name stands for, unless it is one.
-    fn files_behind(&self, name: &Name) -> Option<usize> {
-        let binding = self.bindings.values().find(|binding| binding.names.contains(name)).cloned();
-        let binding = binding.or_else(|| self.index.get(name))?;
-        let files = binding.files.iter().filter(|file| file.content != EMPTY_CONTENT).count();
-        (files != 1).then_some(files)
+    /// Whether a name is that of a binding of this content alone.
+    fn owns(&self, name: &Name, content: &ContentId) -> bool {
+        self.behind(name) == Some((1, *content))
+    }
+
+    /// How many files that are not empty a bound name stands for, and the first one's content.
+    fn behind(&self, name: &Name) -> Option<(usize, ContentId)> {
+        let main = self.index.get(name).map(|binding| binding.name());
+        let binding = match main {
+            Some(main) => self.binding(&main),
+            None => self.bindings.values().find(|b| b.names.contains(name)).cloned(),
+        }?;
+        let mut filled = binding.files.iter().filter(|file| file.content != EMPTY_CONTENT);
+        let first = filled.next()?.content;
+        Some((1 + filled.count(), first))
     }
 
     fn renamed(&self, mut id: ContentId) -> ContentId {
@@ -259,14 +310,14 @@ impl<'a> Draft<'a> {
 
     /// Makes the changes of a merge.
     fn take(&mut self, statement: &Statement, merge: Merge) -> Outcome {
-        let Merge { base, old, others, apart, dropped, proven } = merge;
+        let Merge { base, old, others, apart, dropped } = merge;
         let id = base.id;
         for content in apart {
             self.put(content);
         }
-        for other in &others {
+        for (other, proven) in &others {
             self.contents.insert(*other, None);
-            self.rename(*other, id, proven);
+            self.rename(*other, id, *proven);
         }
         if !dropped.is_empty() {
             self.disproved += dropped.len() as u64;
@@ -325,188 +376,5 @@ impl<'a> Draft<'a> {
     ) {
         let (content, at) = (content.cloned(), self.now);
         self.events.push(NameEvent { kind, content, names, text, at });
-    }
-}
-
-/// Why a statement is not taken.
-struct Refusal {
-    text: String,
-    /// What it contradicts is verified, and so is it.
-    alarm: bool,
-}
-
-/// A statement and the contents that it is of, becoming one.
-struct Merge {
-    /// What is known then.
-    base: Content,
-    /// The content with this id, as it was.
-    old: Option<Content>,
-    /// Contents that become this one.
-    others: Vec<ContentId>,
-    /// Contents that were linked by a name that proved not to be theirs, without it.
-    apart: Vec<Content>,
-    /// Names that proved false.
-    dropped: Vec<Name>,
-    /// Whether it is proven that the others are the same bytes.
-    proven: bool,
-}
-
-impl Merge {
-    fn new(
-        statement: &Statement,
-        candidates: Vec<Candidate>,
-        now: SystemTime,
-    ) -> Result<Self, Refusal> {
-        let none = Content { id: EMPTY_CONTENT, length: None, title: String::new(), names: vec![] };
-        let mut merge = Self {
-            base: none,
-            old: None,
-            others: Vec::new(),
-            apart: Vec::new(),
-            dropped: Vec::new(),
-            proven: false,
-        };
-        let mut cap = statement.evidence;
-        let mut names = statement.names.clone();
-        for candidate in candidates {
-            let Some(candidate) = merge.fit(statement, &names, candidate)? else { continue };
-            let (joined, link) = candidate;
-            if merge.base.id == EMPTY_CONTENT {
-                cap = link.cap(statement, &joined);
-                names.extend(joined.names.iter().map(|known| known.name));
-                merge.old = Some(joined.clone()).filter(|old| !old.names.is_empty());
-                merge.base = joined;
-            } else {
-                let second = link.cap(statement, &joined).min(cap);
-                merge.proven =
-                    link.strong && (second == Evidence::Verified || statement.content.is_some());
-                merge.absorb(joined, second);
-            }
-        }
-        merge.add(statement, cap, now);
-        if merge.base.names.len() > MAX_CONTENT_NAMES {
-            let text = format!("the content would have more than {MAX_CONTENT_NAMES} names");
-            return Err(Refusal { text, alarm: false });
-        }
-        Ok(merge)
-    }
-
-    /// Looks whether a content agrees with the statement. Gives it, without what yields; or nothing, when it turns out that
-    /// it is not meant.
-    fn fit(
-        &mut self,
-        statement: &Statement,
-        names: &[Name],
-        candidate: Candidate,
-    ) -> Result<Option<(Content, Link)>, Refusal> {
-        let Candidate { mut content, links, anchored, .. } = candidate;
-        let of_link = links.iter().filter_map(|name| content.known(name));
-        let linked = of_link.map(|known| known.evidence).max().unwrap_or(Evidence::Hint);
-        let linked = if anchored { Evidence::Verified } else { linked };
-        let strong = anchored || links.iter().any(|name| name.scheme().is_strong());
-        let length = statement.length.or(self.base.length);
-        let clash = Clash::of(&content, names, length);
-        let link = Link { evidence: linked, strong, anchored };
-        let Some(against) = clash.evidence else { return Ok(Some((content, link))) };
-        let says = statement.evidence;
-        let shown = links.first().or(statement.names.first()).copied();
-        let refusal = || Refusal {
-            text: shown.map_or_else(String::new, |name| clash.words(&name)),
-            alarm: says == Evidence::Verified,
-        };
-        let by_statement = clash.length.is_some()
-            || clash.names.iter().all(|(_, rival)| statement.names.contains(rival));
-        if !by_statement && says < Evidence::Verified {
-            // It would make one of two contents that are known to differ.
-            return Err(refusal());
-        }
-        if linked < against {
-            if says <= linked {
-                return Err(refusal());
-            }
-            // The link is what is least well known: the name was never of that content.
-            content.names.retain(|known| !links.contains(&known.name));
-            self.dropped.extend(links);
-            self.apart.push(content);
-            return Ok(None);
-        }
-        if says <= against {
-            return Err(refusal());
-        }
-        let length_yields = clash.length.is_some();
-        let yields = |known: &Known| {
-            let rivals = clash.names.iter().any(|(old, _)| *old == known.name);
-            rivals || (length_yields && known.evidence < says && !names.contains(&known.name))
-        };
-        self.dropped.extend(content.names.iter().filter(|k| yields(k)).map(|known| known.name));
-        content.names.retain(|known| !yields(known));
-        if length_yields {
-            content.length = statement.length;
-        }
-        Ok(Some((content, link)))
-    }
-
-    /// Takes another content's names over.
-    fn absorb(&mut self, other: Content, cap: Evidence) {
-        self.others.push(other.id);
-        self.base.length = self.base.length.or(other.length);
-        if self.base.title.is_empty() {
-            self.base.title = other.title;
-        }
-        for known in other.names {
-            let evidence = known.evidence.min(cap);
-            match self.base.names.iter_mut().find(|mine| mine.name == known.name) {
-                Some(mine) => mine.evidence = mine.evidence.max(evidence),
-                None => self.base.names.push(Known { evidence, ..known }),
-            }
-        }
-    }
-
-    /// Adds what the statement says.
-    fn add(&mut self, statement: &Statement, cap: Evidence, now: SystemTime) {
-        self.base.length = self.base.length.or(statement.length);
-        if self.base.title.is_empty() {
-            self.base.title.clone_from(&statement.title);
-        }
-        for name in &statement.names {
-            let stated_by = Arc::clone(&statement.stated_by);
-            let new = Known { name: *name, evidence: cap, stated_by, since: now };
-            match self.base.names.iter_mut().find(|known| known.name == *name) {
-                Some(known) if known.evidence >= cap => {}
-                Some(known) => *known = new,
-                None => self.base.names.push(new),
-            }
-        }
-    }
-}
-
-/// How a statement is linked to a content.
-struct Link {
-    evidence: Evidence,
-    strong: bool,
-    anchored: bool,
-}
-
-impl Link {
-    /// How well what the statement says is known to be of the content.
-    fn cap(&self, statement: &Statement, content: &Content) -> Evidence {
-        if self.anchored || content.names.is_empty() {
-            return statement.evidence;
-        }
-        let top = best(content);
-        let cap = if self.evidence == top {
-            statement.evidence
-        } else {
-            statement.evidence.min(self.evidence)
-        };
-        // Hashes that can be forged do not prove that what was hashed here and there is the same.
-        let elsewhere = |known: &Known| {
-            known.evidence == Evidence::Verified && !statement.names.contains(&known.name)
-        };
-        if !self.strong && content.names.iter().any(elsewhere) {
-            cap.min(Evidence::Attested)
-        } else {
-            cap
-        }
     }
 }

@@ -5,10 +5,11 @@
 
 mod clash;
 mod draft;
+mod merge;
 
 use std::{sync::Arc, time::SystemTime};
 
-use p2pbridge_proto::{ContentId, Evidence, Name};
+use p2pbridge_proto::{ContentId, Evidence, Name, Scheme};
 
 use crate::{Binding, Content, EMPTY_CONTENT, MAX_CONTENT_NAMES, MAX_TITLE, Statement};
 
@@ -84,6 +85,10 @@ fn check(statement: &Statement) -> Result<(), String> {
     if statement.title.chars().any(char::is_control) {
         return Err("its title has control characters".to_owned());
     }
+    let ed2k = statement.names.iter().filter(|name| name.scheme() == Scheme::Ed2k).count();
+    if ed2k > 2 {
+        return Err(format!("it has {ed2k} eD2k hashes; a content has two at most"));
+    }
     for (at, one) in statement.names.iter().enumerate() {
         for other in statement.names.iter().skip(at + 1) {
             if one != other && clash::excludes(one, other, statement.length) {
@@ -120,5 +125,7 @@ fn best(content: &Content) -> Evidence {
     content.names.iter().map(|known| known.evidence).max().unwrap_or(Evidence::Hint)
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

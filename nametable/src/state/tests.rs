@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex};
 
 use p2pbridge_proto::{ContentId, Evidence, Name, Scheme};
 
-use super::{NameEventKind, What};
+use super::{NameEvent, NameEventKind, What};
 use crate::{Content, MemoryStore, NameTable, Proposal, ProposedFile, Statement};
 use Evidence::{Attested, Hint, Verified};
 
@@ -92,8 +92,8 @@ fn a_hint_that_proves_false_is_dropped_and_counted_and_told() {
     let table = table();
     let told = Arc::new(Mutex::new(Vec::new()));
     let heard = told.clone();
-    table.watch(Box::new(move |event| {
-        heard.lock().unwrap().push((event.kind, event.names.clone()))
+    table.watch(Arc::new(move |event: &NameEvent| {
+        heard.lock().unwrap().push((event.kind, event.names.clone()));
     }));
     state(&table, Hint, &[sha(1), ed2k(2), tth(1)]);
     assert_eq!(state(&table, Verified, &[sha(1), ed2k(1)]), What::Extended);
@@ -221,7 +221,7 @@ fn content_of(table: &NameTable, hash: u8) -> ContentId {
 #[test]
 fn a_bound_torrent_of_one_file_and_what_lists_say_of_it_are_one_content() {
     let (table, root) = (table(), name(Scheme::PiecesRoot, 1));
-    state(&table, Hint, &[Name::btih([1; 20]), ed2k(1)]);
+    state(&table, Attested, &[Name::btih([1; 20]), ed2k(1)]);
     table.bind(&[torrent(1, &[("x/a", 7, None)])]).unwrap();
     assert_eq!(table.content_of(&ed2k(1)).unwrap().id, content_of(&table, 1));
     table.bind(&[torrent(2, &[("b", 7, Some(root))])]).unwrap();
@@ -265,4 +265,144 @@ fn a_raised_binding_raises_its_names() {
     assert_eq!(known(&table, &Name::btih([1; 20])), [(Name::btih([1; 20]), Attested)]);
     assert!(table.raise(&Name::btih([1; 20]), Verified).unwrap());
     assert_eq!(known(&table, &Name::btih([1; 20])), [(Name::btih([1; 20]), Verified)]);
+}
+
+/// A table with two bound torrents of one file each, proven, of equal length.
+fn two_proven() -> NameTable {
+    let table = table();
+    for hash in [1, 2] {
+        table.bind(&[torrent(hash, &[("a", 7, None)])]).unwrap();
+        table.raise(&Name::btih([hash; 20]), Verified).unwrap();
+    }
+    table
+}
+
+#[test]
+fn a_hint_joins_nothing_that_is_better_known_apart() {
+    let table = two_proven();
+    let (one, two) = (Name::btih([1; 20]), Name::btih([2; 20]));
+    for evidence in [Hint, Attested] {
+        let What::Refused(why) = state(&table, evidence, &[one, two]) else { panic!() };
+        assert!(why.contains("better known apart"), "{why}");
+    }
+    assert_ne!(content_of(&table, 1), content_of(&table, 2));
+    assert_eq!(known(&table, &one), [(one, Verified)]);
+    state(&table, Verified, &[sha(1), tth(1)]);
+    state(&table, Verified, &[name(Scheme::Sha1, 2), name(Scheme::Aich, 2)]);
+    assert!(matches!(state(&table, Hint, &[sha(1), name(Scheme::Aich, 2)]), What::Refused(_)));
+    assert_eq!(known(&table, &sha(1)), [(tth(1), Verified), (sha(1), Verified)]);
+}
+
+#[test]
+fn what_was_hashed_is_not_made_a_hint_by_a_hint() {
+    let table = table();
+    state(&table, Verified, &[sha(1), tth(1)]);
+    state(&table, Hint, &[sha(1), ed2k(2)]);
+    state(&table, Verified, &[ed2k(2), name(Scheme::Aich, 2)]);
+    assert_eq!(known(&table, &ed2k(2)), [(ed2k(2), Verified), (name(Scheme::Aich, 2), Verified)]);
+    assert_eq!(known(&table, &sha(1)).len(), 2);
+}
+
+#[test]
+fn a_forged_hash_joins_no_verified_contents() {
+    let table = table();
+    state(&table, Verified, &[ed2k(1), tth(1)]);
+    state(&table, Verified, &[sha(2), name(Scheme::Aich, 2)]);
+    let all = [sha(2), name(Scheme::Aich, 2), ed2k(1)];
+    assert!(matches!(state(&table, Verified, &all), What::Refused(_)));
+    assert_eq!(known(&table, &tth(1)), [(ed2k(1), Verified), (tth(1), Verified)]);
+    assert_eq!(table.counts().conflicts, 1);
+}
+
+#[test]
+fn a_wrong_hint_yields_where_two_verified_contents_are_one() {
+    let table = table();
+    state(&table, Verified, &[sha(1), ed2k(1)]);
+    state(&table, Hint, &[sha(1), tth(9)]);
+    state(&table, Verified, &[name(Scheme::PiecesRoot, 1), tth(1)]);
+    let both = [sha(1), name(Scheme::PiecesRoot, 1)];
+    assert_eq!(state(&table, Verified, &both), What::Extended);
+    assert!(known(&table, &sha(1)).contains(&(tth(1), Verified)));
+    assert!(table.content_of(&tth(9)).is_none());
+    assert_eq!((table.counts().disproved, table.counts().conflicts), (1, 0));
+}
+
+#[test]
+fn hints_make_room_for_what_is_verified() {
+    let table = table();
+    let mut hints: Vec<Name> = (0..31).map(|byte| Name::btih([byte; 20])).collect();
+    hints.push(sha(1));
+    state(&table, Hint, &hints);
+    assert!(matches!(state(&table, Hint, &[sha(1), tth(1)]), What::Refused(_)));
+    assert_eq!(state(&table, Verified, &[sha(1), tth(1), ed2k(1)]), What::Extended);
+    let names = known(&table, &sha(1));
+    assert_eq!(names.len(), 32);
+    assert!(names.contains(&(ed2k(1), Verified)) && names.contains(&(tth(1), Verified)));
+}
+
+#[test]
+fn a_hints_length_does_not_stand_in_the_way() {
+    let table = table();
+    let unknown = |evidence, names: &[Name]| Statement { length: None, ..says(evidence, names) };
+    table.state(&[unknown(Attested, &[sha(1), tth(1)])]).unwrap();
+    let nine = Statement { length: Some(9), ..says(Hint, &[sha(1)]) };
+    table.state(&[nine]).unwrap();
+    assert_eq!(table.content_of(&sha(1)).unwrap().length, None);
+    state(&table, Attested, &[sha(1), ed2k(1)]);
+    assert_eq!(table.content_of(&sha(1)).unwrap().length, Some(7));
+    table.state(&[Statement { length: Some(8), ..says(Attested, &[ed2k(2), sha(2)]) }]).unwrap();
+    let joins = table.state(&[unknown(Attested, &[sha(1), ed2k(2)])]).unwrap();
+    assert!(matches!(joins[0].what, What::Refused(_)));
+    assert_eq!(table.counts().disproved, 0);
+}
+
+#[test]
+fn a_third_ed2k_hash_is_false() {
+    let table = table();
+    let exact =
+        |evidence, names: &[Name]| Statement { length: Some(9_728_000), ..says(evidence, names) };
+    table.state(&[exact(Hint, &[sha(1), ed2k(9)])]).unwrap();
+    table.state(&[exact(Verified, &[sha(1), ed2k(1), ed2k(2)])]).unwrap();
+    assert_eq!(known(&table, &sha(1)).len(), 3);
+    assert!(table.content_of(&ed2k(9)).is_none());
+}
+
+#[test]
+fn a_contradicted_binding_is_not_raised() {
+    let (table, root) = (table(), |byte| name(Scheme::PiecesRoot, byte));
+    table.bind(&[torrent(1, &[("a", 7, Some(root(1)))])]).unwrap();
+    let id = content_of(&table, 1);
+    let hashed = Statement { content: Some(id), ..says(Verified, &[root(2), sha(1)]) };
+    table.state(&[hashed]).unwrap();
+    assert!(!table.raise(&Name::btih([1; 20]), Verified).unwrap());
+    assert_eq!(table.get(&Name::btih([1; 20])).unwrap().evidence, Attested);
+}
+
+#[test]
+fn what_proof_changes_of_a_torrent_of_many_files_is_told() {
+    let table = table();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = told.clone();
+    table.watch(Arc::new(move |event: &NameEvent| heard.lock().unwrap().push(event.kind)));
+    table.bind(&[torrent(1, &[("a", 7, None), ("b", 9, None)])]).unwrap();
+    table.raise(&Name::btih([1; 20]), Verified).unwrap();
+    table.quarantine(&Name::btih([1; 20]), "wrong").unwrap();
+    assert_eq!(*told.lock().unwrap(), [NameEventKind::Proved, NameEventKind::Disproved]);
+    assert_eq!(table.counts().disproved, 1);
+}
+
+#[test]
+fn quarantine_is_bounded_whatever_comes_at_once() {
+    let table = table();
+    for round in 0..20u8 {
+        let rows: Vec<_> = (0..200u8)
+            .flat_map(|byte| {
+                let base = Name::new(Scheme::Sha1, &[round, byte, 1].repeat(7)[..20]).unwrap();
+                [says(Verified, &[base, sha(1)]), says(Verified, &[base, sha(2)])]
+            })
+            .collect();
+        table.state(&rows).unwrap();
+    }
+    assert!(table.quarantined().len() <= crate::MAX_QUARANTINED);
+    assert!(table.counts().conflicts > 1_000);
 }

@@ -9,18 +9,35 @@ use p2pbridge_proto::{ContentId, Evidence, Extent, Layout, Name, Scheme};
 
 use super::{NameTable, Writer};
 use crate::{
-    Binding, Change, Content, EMPTY_CONTENT, FileEntry, Key, NameEvent, NameEventKind, Outcome,
-    Reason, Record, Statement, StoreError,
+    Binding, Change, Content, EMPTY_CONTENT, FileEntry, Key, MAX_CONTENTS, NameEvent,
+    NameEventKind, Outcome, Reason, Record, Statement, StoreError,
     binding::layout_of,
     digest,
     state::{Draft, statements_of},
 };
 
-/// Statements that become durable together when the table catches up with bindings of older versions.
-const CATCH_UP: usize = 5_000;
+/// Bindings whose contents become known together when the table catches up with an older store.
+const CATCH_UP: usize = 500;
 
-/// Called when something has become known of names.
-pub(super) type Watcher = Box<dyn Fn(&NameEvent) + Send + Sync>;
+/// Who wants to hear what becomes known of names.
+pub trait NameWatcher: Send + Sync {
+    /// Something has become known. Called on the thread that made it known, in the order in which it happened: it must be
+    /// quick, and must not change the table.
+    fn hear(&self, event: &NameEvent);
+    /// Whether it wants to hear now of what was merely bound; it hears always of what has proved false, and of conflicts.
+    fn wants_all(&self) -> bool {
+        true
+    }
+}
+
+impl<F: Fn(&NameEvent) + Send + Sync> NameWatcher for F {
+    fn hear(&self, event: &NameEvent) {
+        self(event);
+    }
+}
+
+/// Conflicts of one call that are kept in quarantine; more are only counted and told.
+const MOST_CONFLICTS: usize = 100;
 
 /// How much the table knows, and what it has seen since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -159,14 +176,14 @@ impl NameTable {
         self.catalog.memory()
     }
 
-    /// Calls a function with everything that becomes known of names, on the thread that made it known. It must be quick,
-    /// and must not change the table.
-    pub fn watch(&self, watcher: Watcher) {
+    /// Tells somebody everything that becomes known of names.
+    pub fn watch(&self, watcher: Arc<dyn NameWatcher>) {
         self.watchers.write().unwrap_or_else(PoisonError::into_inner).push(watcher);
     }
 
     pub(super) fn is_watched(&self) -> bool {
-        !self.watchers.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+        let watchers = self.watchers.read().unwrap_or_else(PoisonError::into_inner);
+        watchers.iter().any(|watcher| watcher.wants_all())
     }
 
     /// Makes a draft durable and true, and tells of it.
@@ -177,63 +194,75 @@ impl NameTable {
     ) -> Result<(), StoreError> {
         let mut batch = draft.changes();
         let conflicts = std::mem::take(&mut draft.conflicts);
-        let contradicted = conflicts.len() as u64;
+        let (disproved, events) = (draft.disproved, std::mem::take(&mut draft.events));
+        drop(draft);
+        self.conflicts.fetch_add(conflicts.len() as u64, Ordering::Relaxed);
+        self.disproved.fetch_add(disproved, Ordering::Relaxed);
+        let mut kept: Vec<Binding> = Vec::new();
         for (statement, text) in conflicts {
             tracing::error!(%text, "two verified statements of names differ");
-            if let Some(binding) = as_binding(&statement)
+            if kept.len() < MOST_CONFLICTS
+                && let Some(binding) = as_binding(&statement)
                 && !self.is_in_quarantine(&binding)
+                && !kept.iter().any(|other| other.names == binding.names)
             {
+                kept.push(binding.clone());
                 batch.extend(self.quarantining(Arc::new(binding), Reason::Conflict, &text, &batch));
             }
         }
-        if !batch.is_empty() {
-            self.commit(&mut writer, &batch)?;
-        }
-        let (disproved, events) = (draft.disproved, std::mem::take(&mut draft.events));
         let of_binding = |change: &Change| {
             matches!(change, Change::Put(Record::Binding(_)) | Change::Delete(Key::Binding(_)))
         };
         let changed = batch.iter().any(of_binding);
-        drop(draft);
-        drop(writer);
-        self.conflicts.fetch_add(contradicted, Ordering::Relaxed);
-        self.disproved.fetch_add(disproved, Ordering::Relaxed);
+        if !batch.is_empty() {
+            self.commit_large(&mut writer, batch)?;
+        }
         let watchers = self.watchers.read().unwrap_or_else(PoisonError::into_inner);
         for event in &events {
             if event.kind == NameEventKind::Disproved {
                 let names: Vec<_> = event.names.iter().map(ToString::to_string).collect();
                 tracing::warn!(names = names.join(" "), text = %event.text, "names have proved false");
             }
-            watchers.iter().for_each(|watcher| watcher(event));
+            watchers.iter().for_each(|watcher| watcher.hear(event));
         }
         drop(watchers);
+        drop(writer);
         if changed {
             self.tell();
         }
         Ok(())
     }
 
-    /// Names of contents that bindings of older versions brought, and that were not kept then.
+    /// Writes a batch in one, or, when it is larger than the store takes, what is merely known of contents before the rest.
+    fn commit_large(&self, writer: &mut Writer, batch: Vec<Change>) -> Result<(), StoreError> {
+        let is_put = |change: &Change| matches!(change, Change::Put(Record::Content(_)));
+        if batch.len() <= MAX_CONTENTS {
+            return self.commit(writer, &batch);
+        }
+        let (contents, rest): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_put);
+        for contents in contents.chunks(MAX_CONTENTS) {
+            self.commit(writer, contents)?;
+        }
+        self.commit(writer, &rest)
+    }
+
+    /// States what the bindings of a store say that was written before there were contents.
     pub(super) fn catch_up(&self) -> Result<(), StoreError> {
-        let mut missing = Vec::new();
+        if self.catalog.len() > 0 {
+            return Ok(());
+        }
         let mut after = None;
         loop {
-            let (page, next) = self.list(after.as_ref(), 1_000);
-            for binding in &page {
-                let evidence = binding.evidence.min(Evidence::Attested);
-                missing.extend(statements_of(binding, evidence).into_iter().filter(|statement| {
-                    statement.names.iter().any(|name| self.catalog.id_of(name).is_none())
-                }));
-                if missing.len() >= CATCH_UP {
-                    self.state(&std::mem::take(&mut missing))?;
-                }
-            }
+            let (page, next) = self.list(after.as_ref(), CATCH_UP);
+            let of = |binding: &Arc<Binding>| {
+                statements_of(binding, binding.evidence.min(Evidence::Attested))
+            };
+            self.state(&page.iter().flat_map(of).collect::<Vec<_>>())?;
             match next {
                 Some(next) => after = Some(next),
-                None => break,
+                None => return Ok(()),
             }
         }
-        if missing.is_empty() { Ok(()) } else { self.state(&missing).map(|_| ()) }
     }
 
     /// Takes out of a content what only a binding that goes said of it.

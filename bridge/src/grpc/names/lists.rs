@@ -1,9 +1,9 @@
 //! Names in bulk: lists in and out, translation at memory speed, and watching.
 
-use std::{collections::VecDeque, pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc};
 
 use futures::{Stream, StreamExt as _, stream};
-use p2pbridge_nametable::{Content, NameEvent, NameEventKind, NameTable};
+use p2pbridge_nametable::{Content, NameEvent, NameEventKind, NameTable, NameWatcher};
 use p2pbridge_proto::{Evidence, Name, Scheme, v1};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,8 @@ pub(super) type Rows<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The most names of a translation.
 const MOST_NAMES: usize = 100_000;
+/// Bytes of names in an answer to a translation.
+const MOST_TRANSLATED: usize = 48 << 20;
 /// Contents in a message of an export.
 const EXPORT_PAGE: usize = 1_000;
 /// Events that are kept for a watcher who reads slowly.
@@ -27,7 +29,9 @@ pub(super) fn import(
     desk: Arc<NameDesk>,
     requests: Streaming<v1::ImportNamesRequest>,
     caller: String,
+    stop: CancellationToken,
 ) -> Rows<v1::ImportNamesResponse> {
+    let requests = requests.take_until(stop.cancelled_owned());
     Box::pin(requests.then(move |request| {
         let (desk, caller) = (desk.clone(), caller.clone());
         async move {
@@ -82,8 +86,13 @@ pub(super) fn translate(
         names: Vec::with_capacity(names.len() * 33),
         evidence: Vec::with_capacity(names.len()),
     };
+    let mut full = false;
     table.translate(&names, &to, &mut |_, found| {
+        full |= answer.names.len() > MOST_TRANSLATED;
         let mut count = 0;
+        if full {
+            return;
+        }
         for (name, evidence) in found.names.iter().filter(|(_, evidence)| *evidence >= least) {
             count += 1;
             answer.names.push(name.scheme() as u8);
@@ -93,6 +102,10 @@ pub(super) fn translate(
         answer.counts.push(count);
         answer.lengths.push(found.length.unwrap_or_default());
     });
+    if full {
+        let text = "the answer would be too large: ask for fewer names, or say which schemes";
+        return Err(fault::bad_field("TOO_MUCH", "names", text));
+    }
     Ok(answer)
 }
 
@@ -148,20 +161,19 @@ impl Watchers {
     /// Begins to listen to a table; streams end when `stop` is cancelled.
     pub(super) fn of(table: &NameTable, stop: CancellationToken) -> Self {
         let (events, _) = broadcast::channel(MOST_EVENTS);
-        let sender = events.clone();
-        table.watch(Box::new(move |event| {
-            if sender.receiver_count() > 0 {
-                // Nobody may be left to hear it by now.
-                let _ = sender.send(Arc::new(event.clone()));
-            }
-        }));
+        table.watch(Arc::new(Callers(events.clone())));
         Self { events, stop }
+    }
+
+    /// When the streams are to end.
+    pub(super) fn stop(&self) -> CancellationToken {
+        self.stop.clone()
     }
 
     /// One more watcher.
     pub(super) fn watch(&self) -> Rows<v1::WatchNamesResponse> {
-        let state = (self.events.subscribe(), 0, self.stop.clone(), VecDeque::<()>::new());
-        Box::pin(stream::unfold(state, |(mut events, mut missed, stop, rest)| async move {
+        let state = (self.events.subscribe(), 0, self.stop.clone());
+        Box::pin(stream::unfold(state, |(mut events, mut missed, stop)| async move {
             loop {
                 let event = tokio::select! {
                     () = stop.cancelled() => return None,
@@ -170,13 +182,29 @@ impl Watchers {
                 match event {
                     Ok(event) => {
                         let row = event_row(&event, missed);
-                        return Some((Ok(row), (events, 0, stop, rest)));
+                        return Some((Ok(row), (events, 0, stop)));
                     }
                     Err(RecvError::Lagged(count)) => missed += count,
                     Err(RecvError::Closed) => return None,
                 }
             }
         }))
+    }
+}
+
+/// All who have called to watch.
+struct Callers(broadcast::Sender<Arc<NameEvent>>);
+
+impl NameWatcher for Callers {
+    fn hear(&self, event: &NameEvent) {
+        if self.wants_all() {
+            // Nobody may be left to hear it by now.
+            let _ = self.0.send(Arc::new(event.clone()));
+        }
+    }
+
+    fn wants_all(&self) -> bool {
+        self.0.receiver_count() > 0
     }
 }
 

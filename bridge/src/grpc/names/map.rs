@@ -12,6 +12,8 @@ use tonic::Status;
 use super::super::fault;
 
 const MOST_RANGES: usize = 10_000;
+/// Chunks of a name whose availability is mapped: 16 MiB of bits.
+const MOST_CHUNKS: u32 = 1 << 27;
 
 /// Maps what was asked for.
 pub(super) fn map(from: &Layout, to: &Layout, what: What) -> Result<MapChunksResponse, Status> {
@@ -19,6 +21,13 @@ pub(super) fn map(from: &Layout, to: &Layout, what: What) -> Result<MapChunksRes
         What::Bytes(bytes) => byte_range(from, &bytes)?,
         What::Chunks(chunks) => chunk_range(from, &chunks)?,
         What::Availability(bytes) => {
+            for (field, chunks) in [("from", from.chunk_count()), ("to", to.chunk_count())] {
+                if chunks > MOST_CHUNKS {
+                    let text =
+                        format!("its {chunks} chunks are more than {MOST_CHUNKS}: map ranges");
+                    return Err(fault::bad_field("TOO_MUCH", field, text));
+                }
+            }
             let have = Bits::from_bytes(&bytes, from.chunk_count()).ok_or_else(|| {
                 let text = format!(
                     "`from` has {} chunks: it takes {} bytes, the bits behind the last chunk 0",

@@ -242,7 +242,8 @@ impl NameService for Names {
         request: Request<Streaming<v1::ImportNamesRequest>>,
     ) -> Result<Response<Self::ImportNamesStream>, Status> {
         let caller = caller(request.remote_addr());
-        Ok(Response::new(lists::import(self.desk.clone(), request.into_inner(), caller)))
+        let (requests, stop) = (request.into_inner(), self.watchers.stop());
+        Ok(Response::new(lists::import(self.desk.clone(), requests, caller, stop)))
     }
 
     async fn export_names(

@@ -307,7 +307,9 @@ fn a_false_hint_is_dropped_counted_and_told_and_the_right_one_stands() {
     assert_eq!(scene.names.content_of(&wrong).unwrap().id, scene.content);
     let told: Arc<Mutex<Vec<_>>> = Arc::default();
     let hear = told.clone();
-    scene.names.watch(Box::new(move |event| lock(&hear).push((event.kind, event.names.clone()))));
+    scene.names.watch(Arc::new(move |event: &NameEvent| {
+        lock(&hear).push((event.kind, event.names.clone()));
+    }));
     scene.offer_all(1);
     scene.wait_for(1);
     assert_eq!(scene.verified(), right);

@@ -307,7 +307,7 @@ fn a_false_hint_is_dropped_counted_and_told_and_the_right_one_stands() {
     assert_eq!(scene.names.content_of(&wrong).unwrap().id, scene.content);
     let told: Arc<Mutex<Vec<_>>> = Arc::default();
     let hear = told.clone();
-    scene.names.watch(Arc::new(move |event: &NameEvent| {
+    scene.names.watch(Arc::new(move |event: &p2pbridge_nametable::NameEvent| {
         lock(&hear).push((event.kind, event.names.clone()));
     }));
     scene.offer_all(1);

@@ -60,12 +60,13 @@ def look():
         for scheme in LENGTHS:
             packed = b"".join(bytes([scheme]) + row[scheme] for row in wanted)
             answer = send(asked(names=packed), timeout=60)
-            at = 0
-            for row, count in zip(wanted, answer.counts, strict=True):
+            # Each look at a field of a message copies it.
+            packed, counts, at = answer.names, list(answer.counts), 0
+            for row, count in zip(wanted, counts, strict=True):
                 got = set()
                 for _ in range(count):
-                    length = LENGTHS[answer.names[at]]
-                    got.add(answer.names[at + 1 : at + 1 + length])
+                    length = LENGTHS[packed[at]]
+                    got.add(packed[at + 1 : at + 1 + length])
                     at += 1 + length
                 known += got | {row[scheme]} == set(row.values())
     print(known // len(LENGTHS), "of", rows, "whole;", known % len(LENGTHS), "in part")

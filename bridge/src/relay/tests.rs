@@ -347,11 +347,9 @@ async fn all_bytes_cross_once_and_prove_the_binding() {
         let house = house(setup).await;
         assert!(house.download(&b).await == content);
         assert_eq!(house.sent.load(Ordering::SeqCst), content.len() as u64);
-        let crossing = &house.meter.crossings()[0];
-        assert_eq!(crossing.fetched_bytes, content.len() as u64);
-        assert_eq!(crossing.verified_bytes, content.len() as u64);
-        assert_eq!(crossing.served_bytes, content.len() as u64);
-        assert_eq!(crossing.rejected_bytes, 0);
+        let (crossing, all) = (&house.meter.crossings()[0], content.len() as u64);
+        assert_eq!((crossing.fetched_bytes, crossing.verified_bytes), (all, all));
+        assert_eq!((crossing.served_bytes, crossing.rejected_bytes), (all, 0));
         let proven = async {
             while house.table.get(&b.names[0]).unwrap().evidence != Evidence::Verified {
                 tokio::task::yield_now().await;
@@ -497,4 +495,5 @@ async fn a_content_larger_than_the_spool_crosses_all_the_same() {
 }
 
 mod power;
+mod proof;
 mod ways;

@@ -230,7 +230,12 @@ mod tests {
     const LENGTH: usize = 200;
 
     fn run(offset: usize, length: usize) -> Run {
-        Run { offset: offset as u64, length: length as u32, print: 0, spooled: length % 3 > 0 }
+        Run {
+            offset: offset as u64,
+            length: length as u32,
+            print: 0,
+            spooled: !length.is_multiple_of(3),
+        }
     }
 
     fn within(run: &Run) -> std::ops::Range<usize> {
@@ -244,8 +249,8 @@ mod tests {
             steps in prop::collection::vec((0usize..LENGTH, 1usize..60, 0u8..10), 1..60)
         ) {
             let mut coverage = Coverage::default();
-            let mut come = vec![false; LENGTH];
-            let mut hashed = vec![false; LENGTH];
+            let mut come = [false; LENGTH];
+            let mut hashed = [false; LENGTH];
             for (offset, length, what) in steps {
                 let length = length.min(LENGTH - offset);
                 match what {
@@ -269,8 +274,8 @@ mod tests {
                 }
                 prop_assert_eq!(coverage.covered, come.iter().filter(|come| **come).count() as u64);
                 prop_assert_eq!(coverage.is_whole(LENGTH as u64), come.iter().all(|come| *come));
-                for at in 0..LENGTH {
-                    prop_assert_eq!(coverage.run_with(at as u64).is_some(), come[at]);
+                for (at, come) in come.iter().enumerate() {
+                    prop_assert_eq!(coverage.run_with(at as u64).is_some(), *come);
                 }
                 prop_assert!(hashed[..coverage.frontier as usize].iter().all(|hashed| *hashed));
                 let rows = coverage.runs.values();

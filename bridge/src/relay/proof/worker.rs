@@ -142,11 +142,8 @@ impl Inner {
         }
         let trees = gather.names_without_reading();
         let mut reader = Reader { inner: self, content, coverage: &coverage, last: None };
-        let digests = match gather.finish(&mut |offset, buffer| reader.fill(offset, buffer)) {
-            Ok(digests) => {
-                self.proven.fetch_add(1, Ordering::Relaxed);
-                digests
-            }
+        let (digests, count) = match gather.finish(&mut |at, buffer| reader.fill(at, buffer)) {
+            Ok(digests) => (digests, &self.proven),
             Err(_) if self.stops() => return,
             Err(error) if trees.names.is_empty() => return self.give_up(content, &error),
             Err(error) => {
@@ -154,9 +151,8 @@ impl Inner {
                     %content, by = %place.name, %error,
                     "only names of trees are proven: what the others need was not kept"
                 );
-                self.in_part.fetch_add(1, Ordering::Relaxed);
                 lock(&self.desk).unsettle(&content);
-                trees
+                (trees, &self.in_part)
             }
         };
         let names = digests.names.iter().map(|computed| computed.name).collect();
@@ -170,6 +166,7 @@ impl Inner {
             }
             unstated.push(proof);
         }
+        count.fetch_add(1, Ordering::Relaxed);
     }
 
     fn gather(&self, length: u64) -> Box<Gather> {

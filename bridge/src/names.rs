@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
+use bytes::Bytes;
 use p2pbridge_adapters::{Description, registry};
 use p2pbridge_nametable::{
     BindError, Binding, Content, NameTable, Proposal, ProposedFile, StoreError,
@@ -186,6 +187,15 @@ impl NameDesk {
         let description = Arc::new(description);
         known.insert(id, Arc::downgrade(&description));
         Ok(description)
+    }
+
+    /// The bytes of a binding's description, as they were bound.
+    ///
+    /// # Errors
+    /// When it has none, or the disk does not give it.
+    pub fn description_bytes(&self, binding: &Binding) -> Result<Bytes, NameFault> {
+        let id = binding.description.ok_or_else(|| NameFault::NoDescription(binding.name()))?;
+        Ok(self.blobs.get(&id)?)
     }
 
     fn propose(

@@ -143,4 +143,18 @@ async fn a_folder_of_torrents_is_bound_and_a_bad_one_is_named() {
     let refused = said.get("first_refused").items();
     assert_eq!(refused.len(), 1, "{ran:?}");
     assert_eq!(refused[0].get("file").text(), text(&bad));
+
+    let back = scene.file("back");
+    let said =
+        bridge.json(["names", "export", "--format", "torrent", "-o", text(&back), "--json"]).await;
+    assert_eq!(said.get("written").number(), 2, "{said:?}");
+    let files = |dir: &Path| {
+        let entries =
+            fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("a file").path());
+        let files = entries.filter(|path| path.is_file() && *path != bad);
+        files.map(|path| fs::read(path).expect("a file")).collect::<BTreeSet<_>>()
+    };
+    let mut given = files(&dir);
+    given.extend(files(&dir.join("more")));
+    assert_eq!(files(&back), given);
 }

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{self, BufWriter, Write},
     path::PathBuf,
+    str::FromStr,
 };
 
 use clap::{Args, ValueEnum};
@@ -18,17 +19,19 @@ use super::{
         progress::Progress,
         table::grouped,
     },
+    descriptions,
     show::print_json,
 };
 
 /// What to export, and how.
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
-    /// How it is written [default: as the file's name says, else csv]
-    #[arg(long, value_name = "csv|jsonl|magnets|ed2k|metalink")]
-    format: Option<Format>,
-    /// Writes to this file, and not to the standard output; it is there only when it is whole
-    #[arg(short, long, value_name = "FILE")]
+    /// How it is written; `torrent`: each bound .torrent as it was [default: as the file's name says, else csv]
+    #[arg(long, value_name = "csv|jsonl|magnets|ed2k|metalink|torrent")]
+    format: Option<Written>,
+    /// Writes to this file, and not to the standard output; it is there only when it is whole. Of .torrent files, their
+    /// folder
+    #[arg(short, long, value_name = "FILE|DIR")]
     output: Option<PathBuf>,
     /// Only names of this scheme; may be said several times
     #[arg(long = "scheme", value_name = "SCHEME")]
@@ -36,6 +39,23 @@ pub(super) struct ExportArgs {
     /// Only names that are at least so well known
     #[arg(long, value_enum, value_name = "EVIDENCE")]
     at_least: Option<Known>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Written {
+    List(Format),
+    Torrents,
+}
+
+impl FromStr for Written {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "torrent" => Ok(Self::Torrents),
+            text => text.parse().map(Self::List).map_err(|error: String| error + ", torrent"),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -68,8 +88,22 @@ struct Tally {
 
 /// `export`.
 pub(super) async fn export(args: ExportArgs, endpoint: &str, json: bool) -> Result<(), CliError> {
-    let by_name = args.output.as_ref().and_then(|path| Format::detect(b"", path.to_str()?));
-    let format = args.format.or(by_name).unwrap_or(Format::Csv);
+    let by_name = || args.output.as_ref().and_then(|path| Format::detect(b"", path.to_str()?));
+    let format = match args.format {
+        Some(Written::List(format)) => format,
+        None => by_name().unwrap_or(Format::Csv),
+        Some(Written::Torrents) => {
+            let Some(folder) = &args.output else {
+                let problem = "say where the .torrent files go: -o DIR".to_owned();
+                return Err(CliError::Argument(problem));
+            };
+            if !args.schemes.is_empty() || args.at_least.is_some() {
+                let problem = "--scheme and --at-least choose names of lists, not .torrent files";
+                return Err(CliError::Argument(problem.into()));
+            }
+            return descriptions::export(folder, endpoint, json).await;
+        }
+    };
     let client = Client::connect(endpoint).await?;
     let request = v1::ExportNamesRequest {
         schemes: args.schemes.iter().map(|scheme| v1::Scheme::from(*scheme).into()).collect(),

@@ -2,6 +2,7 @@
 
 mod ask;
 mod bind;
+mod descriptions;
 mod export;
 mod import;
 mod magnet;
@@ -49,7 +50,7 @@ enum Command {
     List,
     /// Takes lists of names (CSV, JSON lines, magnet and ed2k links, Metalink) and .torrent files
     Import(import::ImportArgs),
-    /// Writes all names as a list
+    /// Writes all names as a list, or all bound .torrent files
     Export(export::ExportArgs),
     /// Tells what becomes known of names, as it happens
     Watch,

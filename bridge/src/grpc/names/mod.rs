@@ -198,6 +198,18 @@ impl NameService for Names {
         }))
     }
 
+    async fn get_description(
+        &self,
+        request: Request<v1::GetDescriptionRequest>,
+    ) -> Result<Response<v1::GetDescriptionResponse>, Status> {
+        let names = parse(&request.get_ref().name, v1::Scheme::Unspecified, "name")?;
+        let binding = names.iter().find_map(|name| self.table().get(name));
+        let binding = binding.ok_or_else(|| unknown(&names))?;
+        let desk = self.desk.clone();
+        let bytes = blocking(move || desk.description_bytes(&binding)).await??;
+        Ok(Response::new(v1::GetDescriptionResponse { description: bytes.to_vec() }))
+    }
+
     async fn map_chunks(
         &self,
         request: Request<MapChunksRequest>,

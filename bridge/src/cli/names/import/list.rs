@@ -13,8 +13,8 @@ use super::{
 };
 
 /// The most rows of a request, good and bad ones, and about how many bytes it has.
-const ROWS: usize = 800;
-const BYTES: usize = 2 << 20;
+const ROWS: usize = 10_000;
+const BYTES: usize = 4 << 20;
 /// Requests that are on the way.
 const AHEAD: usize = 3;
 

@@ -15,6 +15,17 @@ use p2pbridge_tests::{
 };
 use tokio::time::Instant;
 
+/// How the leecher gets the file.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    /// From the seeder, in its swarm.
+    Direct,
+    /// Through the bridge, which proves nothing by it.
+    Through,
+    /// Through the bridge, which computes all names of what passes; processor time is counted until it has them.
+    Proven,
+}
+
 /// One download.
 struct Figures {
     mib_per_second: f64,
@@ -37,26 +48,33 @@ async fn main() {
     );
     println!("|---|---|---|---|---|---|---|---|");
     for client in [Client::LibTorrent, Client::Aria2] {
-        let (mut direct, mut crossed) = (Vec::new(), Vec::new());
+        let (mut direct, mut through, mut proven) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..rounds {
-            direct.push(download(client, mib(size), false).await);
-            crossed.push(download(client, mib(size), true).await);
+            direct.push(download(client, mib(size), Way::Direct).await);
+            through.push(download(client, mib(size), Way::Through).await);
+            proven.push(download(client, mib(size), Way::Proven).await);
         }
         let plain = median(direct.iter().map(|figures| figures.mib_per_second));
-        let through = median(crossed.iter().map(|figures| figures.mib_per_second));
-        let first = crossed.iter().filter_map(|figures| figures.first_byte_ms).max();
-        println!(
-            "| {client:?} → {client:?} | {plain:.0} | {through:.0} | {:.2} | {} | {:.2} | {:.0} | {:.4} |",
-            through / plain,
-            first.map_or("–".to_owned(), |ms| ms.to_string()),
-            median(crossed.iter().map(|figures| figures.cpu_seconds_per_gib)),
-            crossed.iter().map(|figures| figures.peak_mb).fold(0.0, f64::max),
-            crossed.iter().map(|figures| figures.fetched_to_served).fold(0.0, f64::max),
-        );
+        row(&format!("{client:?} → {client:?}"), plain, &through);
+        row("the same, all names proven", plain, &proven);
     }
 }
 
-async fn download(client: Client, size: u64, crosses: bool) -> Figures {
+fn row(what: &str, plain: f64, crossed: &[Figures]) {
+    let through = median(crossed.iter().map(|figures| figures.mib_per_second));
+    let first = crossed.iter().filter_map(|figures| figures.first_byte_ms).max();
+    println!(
+        "| {what} | {plain:.0} | {through:.0} | {:.2} | {} | {:.2} | {:.0} | {:.4} |",
+        through / plain,
+        first.map_or("–".to_owned(), |ms| ms.to_string()),
+        median(crossed.iter().map(|figures| figures.cpu_seconds_per_gib)),
+        crossed.iter().map(|figures| figures.peak_mb).fold(0.0, f64::max),
+        crossed.iter().map(|figures| figures.fetched_to_served).fold(0.0, f64::max),
+    );
+}
+
+async fn download(client: Client, size: u64, way: Way) -> Figures {
+    let crosses = way != Way::Direct;
     let scene = Scene::new();
     let source = scene.dir("source").join("film.bin");
     fill(&source, size, 91);
@@ -66,6 +84,9 @@ async fn download(client: Client, size: u64, crosses: bool) -> Figures {
     world.a.has_seeder().await;
     let mut config = Config::a_to_b(&scene, &[world.a.tracker.url()], &[world.b.tracker.url()]);
     config.log = "info";
+    if way != Way::Proven {
+        config.more = "[names]\nprove = false\n".to_owned();
+    }
     let bridge = Bridge::start(&scene, &config).await;
     if crosses {
         bridge.bind(("a", &world.a.torrent.path), ("b", &world.b.torrent.path)).await;
@@ -92,8 +113,16 @@ async fn download(client: Client, size: u64, crosses: bool) -> Figures {
     };
     leecher.finished(600).await;
     let seconds = begun.elapsed().as_secs_f64();
+    let (_, sha256) = sha256_file(&source).expect("the source");
+    assert_eq!(sha256_file(&dir.join(name)).map(|(_, hash)| hash), Some(sha256.clone()));
+    if way == Way::Proven {
+        let name = format!("urn:sha256:{sha256}");
+        eventually("the names", 120, async || {
+            bridge.cli(["names", "resolve", &name]).await.status.success().then_some(())
+        })
+        .await;
+    }
     let cpu = bridge.cpu_seconds() - before;
-    assert_eq!(sha256_file(&dir.join(name)), sha256_file(&source));
     let mut fetched_to_served = 0.0;
     if crosses {
         let records = eventually("the ledger having it all", 20, async || {

@@ -176,10 +176,9 @@ async fn what_has_crossed_has_its_names_in_every_system() {
     is_whole(leecher, &dir.join("b.bin"), &source).await;
 
     let found = is_proven(&bridge, &names, &in_b).await;
-    assert_eq!(
-        (found.get("length").number(), found.get("title").text()),
-        (SIZE, "film.bin".into())
-    );
+    assert_eq!(found.get("length").number(), SIZE);
+    // It is called as one of the torrents calls it.
+    assert!(["film.bin", "b.bin"].contains(&found.get("title").text().as_str()), "{found:?}");
     assert!(content(&bridge, &wrong).await.is_none());
     for name in &names {
         let same = content(&bridge, name).await.expect("a content");

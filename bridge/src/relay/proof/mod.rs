@@ -24,7 +24,7 @@ pub(crate) use self::desk::Place;
 use self::{
     coverage::{Prints, Run},
     desk::{Bounds, Desk, Standing},
-    worker::Proof,
+    worker::Unstated,
 };
 use super::spool::Spool;
 
@@ -84,8 +84,8 @@ struct Inner {
     spool: Arc<Spool>,
     prints: Prints,
     desk: Mutex<Desk>,
-    /// Proofs that the name table is still to be told, the oldest first.
-    unstated: Mutex<Vec<Proof>>,
+    /// Proofs that the name table is still to be told.
+    unstated: Mutex<Unstated>,
     /// How long the name table is left alone after it did not take a statement.
     rest: Duration,
     /// There is work.

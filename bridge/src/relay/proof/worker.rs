@@ -1,9 +1,11 @@
 //! The threads that hash what has come, and state what came of it.
 
 use std::{
+    collections::VecDeque,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, PoisonError, atomic::Ordering},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -54,20 +56,23 @@ impl Inner {
             if self.stops() {
                 return None;
             }
+            let rest = lock(&self.unstated).rest();
+            if rest.is_some_and(|rest| rest.is_zero()) {
+                drop(desk);
+                self.state_again();
+                desk = lock(&self.desk);
+                continue;
+            }
             if let Some(work) = desk.next() {
                 return Some(work);
             }
-            if lock(&self.unstated).is_empty() {
-                desk = self.work.wait(desk).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            let (again, waited) =
-                self.work.wait_timeout(desk, self.rest).unwrap_or_else(PoisonError::into_inner);
-            drop(again);
-            if waited.timed_out() && !self.stops() {
-                self.state_again();
-            }
-            desk = lock(&self.desk);
+            desk = match rest {
+                None => self.work.wait(desk).unwrap_or_else(PoisonError::into_inner),
+                Some(rest) => {
+                    let woken = self.work.wait_timeout(desk, rest);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
         }
     }
 
@@ -159,12 +164,8 @@ impl Inner {
         let proof = Proof { place, length, names };
         if let Err(error) = self.state(&proof) {
             tracing::warn!(%content, %error, "a proof could not be kept: it is stated again later");
-            let mut unstated = lock(&self.unstated);
-            if unstated.len() >= MOST_UNSTATED {
-                unstated.remove(0);
-                self.given_up.fetch_add(1, Ordering::Relaxed);
-            }
-            unstated.push(proof);
+            let shed = lock(&self.unstated).keep(proof, self.rest);
+            self.given_up.fetch_add(shed, Ordering::Relaxed);
         }
         count.fetch_add(1, Ordering::Relaxed);
     }
@@ -211,14 +212,48 @@ impl Inner {
 
     /// Tells the name table what it did not take before.
     fn state_again(&self) {
-        let waiting = std::mem::take(&mut *lock(&self.unstated));
+        let waiting = lock(&self.unstated).take();
         let mut refused = false;
         for proof in waiting {
             refused = refused || self.stops() || self.state(&proof).is_err();
             if refused {
-                lock(&self.unstated).push(proof);
+                let shed = lock(&self.unstated).keep(proof, self.rest);
+                self.given_up.fetch_add(shed, Ordering::Relaxed);
             }
         }
+    }
+}
+
+/// Proofs that the name table did not take, the oldest first.
+#[derive(Default)]
+pub(super) struct Unstated {
+    proofs: VecDeque<Proof>,
+    /// When to try again.
+    again: Option<Instant>,
+}
+
+impl Unstated {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.proofs.len()
+    }
+
+    /// How long to wait until they are stated again; `None` when there are none.
+    fn rest(&self) -> Option<Duration> {
+        self.again.map(|again| again.saturating_duration_since(Instant::now()))
+    }
+
+    fn take(&mut self) -> VecDeque<Proof> {
+        self.again = None;
+        std::mem::take(&mut self.proofs)
+    }
+
+    /// Keeps one more, to be stated after a rest; gives how many had to go for it.
+    fn keep(&mut self, proof: Proof, rest: Duration) -> u64 {
+        self.again = Some(Instant::now() + rest);
+        self.proofs.push_back(proof);
+        let over = self.proofs.len().saturating_sub(MOST_UNSTATED);
+        self.proofs.drain(..over).count() as u64
     }
 }
 

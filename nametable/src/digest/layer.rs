@@ -106,11 +106,11 @@ impl<D: Digest + Send> Leaf for Plain<D> {
     }
 }
 
-/// A node of a hash's output.
+/// A node of a hash's output, which has at most 32 bytes.
 pub(crate) fn node(digest: &[u8]) -> Node {
     let mut node = [0; 32];
-    for (to, from) in node.iter_mut().zip(digest) {
-        *to = *from;
+    if let Some(to) = node.get_mut(..digest.len()) {
+        to.copy_from_slice(digest);
     }
     node
 }

@@ -40,9 +40,8 @@ pub(crate) fn name(forest: &Forest) -> Option<Name> {
 /// SHA-1 of two nodes of 20 bytes.
 pub(crate) fn pair(left: &Node, right: &Node) -> Node {
     let mut both = [0; 40];
-    let halves = left.iter().take(20).chain(right.iter().take(20));
-    for (to, from) in both.iter_mut().zip(halves) {
-        *to = *from;
-    }
+    let (first, second) = both.split_at_mut(20);
+    first.copy_from_slice(&left[..20]);
+    second.copy_from_slice(&right[..20]);
     node(&Sha1::digest(both))
 }

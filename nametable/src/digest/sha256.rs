@@ -65,9 +65,9 @@ pub(crate) fn digest(message: &[u8]) -> Node {
 pub(crate) fn pair(left: &Node, right: &Node) -> Node {
     const PADDING: [u8; 64] = padding(64);
     let mut blocks = [[0; 64], PADDING];
-    for (to, from) in blocks[0].iter_mut().zip(left.iter().chain(right)) {
-        *to = *from;
-    }
+    let (first, second) = blocks[0].split_at_mut(32);
+    first.copy_from_slice(left);
+    second.copy_from_slice(right);
     let mut state = INITIAL;
     compress256(&mut state, &blocks);
     bytes_of(state)

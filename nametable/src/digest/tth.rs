@@ -43,10 +43,8 @@ impl Layer for TigerTree {
         match children {
             [left, right] => {
                 let mut message = [1; 49];
-                let both = left.iter().take(24).chain(right.iter().take(24));
-                for (to, from) in message.iter_mut().skip(1).zip(both) {
-                    *to = *from;
-                }
+                message[1..25].copy_from_slice(&left[..24]);
+                message[25..].copy_from_slice(&right[..24]);
                 node(&Tiger::digest(message))
             }
             _ => children.first().copied().unwrap_or_default(),

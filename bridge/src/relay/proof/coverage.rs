@@ -8,6 +8,8 @@ use std::{
 use bytes::Bytes;
 use foldhash::quality::RandomState;
 
+use crate::relay::pool::LONGEST_BLOCK;
+
 /// Makes prints of runs: numbers by which bytes are known again when the spool gives them back. Another process makes
 /// others. They tell damage, not forgery: a run of the spool was verified before it was printed.
 #[derive(Debug, Clone, Default)]
@@ -168,6 +170,11 @@ impl Coverage {
     /// Bytes in memory that wait.
     pub(super) fn queued(&self) -> u64 {
         self.queued
+    }
+
+    /// About the memory that it takes at least when all of a content has come.
+    pub(super) fn memory_of(length: u64) -> u64 {
+        RUN.saturating_mul(length.div_ceil(LONGEST_BLOCK.into()))
     }
 
     /// About the memory that it takes, without bytes that wait.

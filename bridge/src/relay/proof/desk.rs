@@ -178,6 +178,12 @@ impl Desk {
             self.drop_gathering(&content, "its length is another than it was");
         }
         if !self.gatherings.contains_key(&content) {
+            if Coverage::memory_of(length) > self.bounds.memory {
+                tracing::info!(%content, length, "a content is too long to be proven by its traffic");
+                self.given_up += 1;
+                self.settle(content);
+                return false;
+            }
             self.begin(content, length);
         }
         let Some(gathering) = self.gatherings.get_mut(&content) else { return false };

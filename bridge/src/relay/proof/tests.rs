@@ -274,6 +274,26 @@ fn parts_of_very_many_contents_cost_little_and_are_given_up() {
 }
 
 #[test]
+fn what_is_too_long_is_given_up_at_once() {
+    let scene = Scene::new(100, Bounds { memory: 1_000, ..ROOMY });
+    let run = || Verified { offset: 0, bytes: scene.bytes.clone(), spooled: true };
+    scene.prover.offer(scene.content, 3 << 20, place(1), [run()]);
+    scene.prover.offer(scene.content, 3 << 20, place(1), [run()]);
+    let counts = scene.prover.counts();
+    assert_eq!((counts.open, counts.given_up), (0, 1));
+}
+
+#[test]
+fn at_a_multiple_of_a_part_both_ed2k_names_are_verified() {
+    let scene = Scene::new(9_728_000, ROOMY);
+    scene.offer_all(1);
+    scene.wait_for(1);
+    assert_eq!(scene.verified(), names_of(&scene.bytes));
+    let of_ed2k = |name: &&Name| name.scheme() == p2pbridge_proto::Scheme::Ed2k;
+    assert_eq!(scene.verified().iter().filter(of_ed2k).count(), 2);
+}
+
+#[test]
 fn a_statement_that_the_store_does_not_take_is_made_again() {
     let store = Arc::new(MemoryStore::new());
     let scene = Scene::on(store.clone(), 100_000, ROOMY);

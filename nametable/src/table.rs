@@ -228,7 +228,7 @@ impl NameTable {
         let Some(binding) = self.index.get(name) else { return Ok(false) };
         let mut batch = self.unbinding(&binding);
         batch.extend(self.quarantining(binding.clone(), Reason::Disproved, text, &[]));
-        self.commit(&mut writer, &batch)?;
+        self.commit_large(&mut writer, batch)?;
         let mut told = Draft::new(&self.index, &self.catalog, false);
         told.disproved = 1;
         let names = binding.names.clone();
@@ -255,7 +255,7 @@ impl NameTable {
         };
         let names = binding.names.clone();
         draft.tell(NameEventKind::Unbound, None, names, binding.title.clone());
-        self.commit(&mut writer, &self.unbinding(&binding))?;
+        self.commit_large(&mut writer, self.unbinding(&binding))?;
         self.settle(writer, draft)?;
         self.tell();
         Ok(Taken { binding: Some(binding), content: None })

@@ -89,7 +89,7 @@ impl Merge {
             }
         }
         merge.add(statement, first.map_or(statement.evidence, |(_, cap)| cap), now);
-        merge.bound()?;
+        merge.bound(statement)?;
         Ok(merge)
     }
 
@@ -114,9 +114,10 @@ impl Merge {
         let core = anchored || linked == best(&content);
         let link = Link { evidence: linked, strong, core, bound, anchored };
         let clash = Clash::of(&content, &statement.names, statement.length);
+        // What was hashed is not made a hint by a hint: the name goes where its bytes are.
+        let goes = !core && says == Evidence::Verified && statement.names.len() > links.len();
         let Some(against) = clash.evidence else {
-            if !core && says == Evidence::Verified && statement.names.len() > links.len() {
-                // What was hashed is not made a hint by a hint: the name goes where its bytes are.
+            if goes {
                 content.names.retain(|known| !links.contains(&known.name));
                 self.apart.push(content);
                 return Ok(None);
@@ -128,7 +129,7 @@ impl Merge {
             text: shown.map_or_else(String::new, |name| clash.words(name)),
             alarm: says == Evidence::Verified,
         };
-        if linked < against {
+        if linked < against || goes {
             if says <= linked {
                 return Err(refusal());
             }
@@ -169,7 +170,9 @@ impl Merge {
         let anchored = statement.content.is_some();
         let proven = says == Evidence::Verified;
         let both_bound = first.bound && link.bound;
-        if !proven && (best(&other) > says.min(cap) || (both_bound && !anchored)) {
+        // A link that is less well known than what it leads to would pull that down.
+        let lowers = best(&other) > link.cap(statement, &other).min(cap);
+        if !proven && (lowers || (both_bound && !anchored)) {
             return Err(Refusal::plain(
                 "it makes one of two contents that are better known apart: bind their descriptions, or publish the bytes",
             ));
@@ -190,13 +193,15 @@ impl Merge {
         let second = link.cap(statement, &other).min(cap);
         let same = if link.anchored && other.names.is_empty() {
             // Nothing was known of it but who has it: it is what the statement names.
-            first.strong && first.core
+            proven && first.strong && first.core
         } else {
             let sure = link.evidence == Evidence::Verified && second == Evidence::Verified;
             proven && link.strong && link.core && sure
         };
         self.others.push((other.id, same));
-        self.base.length = self.base.length.or(other.length);
+        if best(&other) >= best(&self.base) {
+            self.base.length = self.base.length.or(other.length);
+        }
         if self.base.title.is_empty() {
             self.base.title = other.title;
         }
@@ -261,27 +266,27 @@ impl Merge {
     }
 
     /// Makes room for what is well known: hints go first, the oldest before.
-    fn bound(&mut self) -> Result<(), Refusal> {
+    fn bound(&mut self, statement: &Statement) -> Result<(), Refusal> {
         let over = self.base.names.len().saturating_sub(MAX_CONTENT_NAMES);
         if over == 0 {
             return Ok(());
         }
         let top = best(&self.base);
+        let is_new = |known: &Known| {
+            let old = self.old.as_ref();
+            statement.names.contains(&known.name)
+                && old.is_none_or(|it| it.known(&known.name).is_none())
+        };
         let mut weakest: Vec<_> = self.base.names.iter().filter(|k| k.evidence < top).collect();
-        weakest.sort_by_key(|known| (known.evidence, Reverse(self.is_new(known)), known.since));
+        weakest.sort_by_key(|known| (known.evidence, Reverse(is_new(known)), known.since));
+        let news = weakest.iter().take(over).all(|known| is_new(known));
         let gone: Vec<Name> = weakest.iter().take(over).map(|known| known.name).collect();
-        let news =
-            gone.iter().all(|name| self.old.as_ref().is_none_or(|old| old.known(name).is_none()));
         if gone.len() < over || news {
             let text = format!("the content would have more than {MAX_CONTENT_NAMES} names");
             return Err(Refusal::plain(text));
         }
         self.base.names.retain(|known| !gone.contains(&known.name));
         Ok(())
-    }
-
-    fn is_new(&self, known: &Known) -> bool {
-        self.old.as_ref().is_none_or(|old| old.known(&known.name).is_none())
     }
 }
 

@@ -100,13 +100,18 @@ fn check(statement: &Statement) -> Result<(), String> {
 }
 
 /// What a binding says of each of its contents, so well known: the digests of its files, and, when it is of one file, its
-/// own names.
+/// own names. A digest that somebody has only stated is no better known when all bytes match the description: as verified
+/// it says those that are the description's own.
 pub(crate) fn statements_of(binding: &Binding, evidence: Evidence) -> Vec<Statement> {
+    let is_v2 = binding.names.iter().any(|name| name.scheme() == Scheme::Btmh);
+    let says = |digest: &Name| {
+        evidence < Evidence::Verified || (is_v2 && digest.scheme() == Scheme::PiecesRoot)
+    };
     let stated_by: Arc<str> = binding.stated_by.as_str().into();
     let filled: Vec<_> = binding.files.iter().filter(|f| f.content != EMPTY_CONTENT).collect();
     let own: &[Name] = if filled.len() == 1 { &binding.names } else { &[] };
     let of_file = |file: &&crate::FileEntry| {
-        let names: Vec<Name> = own.iter().copied().chain(file.digest).collect();
+        let names: Vec<Name> = own.iter().copied().chain(file.digest.filter(says)).collect();
         let title = file.path.rsplit('/').next().unwrap_or_default();
         (!names.is_empty()).then(|| Statement {
             content: Some(file.content),

@@ -3,7 +3,9 @@ use std::sync::{Arc, Mutex};
 use p2pbridge_proto::{ContentId, Evidence, Name, Scheme};
 
 use super::{NameEvent, NameEventKind, What};
-use crate::{Content, MemoryStore, NameTable, Proposal, ProposedFile, Statement};
+use crate::{
+    Content, MAX_CONTENT_NAMES, MemoryStore, NameTable, Proposal, ProposedFile, Statement,
+};
 use Evidence::{Attested, Hint, Verified};
 
 fn name(scheme: Scheme, byte: u8) -> Name {
@@ -370,12 +372,79 @@ fn a_third_ed2k_hash_is_false() {
 #[test]
 fn a_contradicted_binding_is_not_raised() {
     let (table, root) = (table(), |byte| name(Scheme::PiecesRoot, byte));
-    table.bind(&[torrent(1, &[("a", 7, Some(root(1)))])]).unwrap();
+    let mut v2 = torrent(1, &[("a", 7, Some(root(1)))]);
+    v2.names.push(name(Scheme::Btmh, 1));
+    table.bind(&[v2]).unwrap();
     let id = content_of(&table, 1);
     let hashed = Statement { content: Some(id), ..says(Verified, &[root(2), sha(1)]) };
     table.state(&[hashed]).unwrap();
     assert!(!table.raise(&Name::btih([1; 20]), Verified).unwrap());
     assert_eq!(table.get(&Name::btih([1; 20])).unwrap().evidence, Attested);
+}
+
+#[test]
+fn a_digest_that_was_only_stated_is_not_proven_by_the_binding() {
+    let (table, main) = (table(), Name::btih([1; 20]));
+    table.bind(&[torrent(1, &[("a", 7, Some(sha(9)))])]).unwrap();
+    assert!(table.raise(&main, Verified).unwrap());
+    assert_eq!(known(&table, &main), [(main, Verified), (sha(9), Attested)]);
+    let content = Some(content_of(&table, 1));
+    table.state(&[Statement { content, ..says(Verified, &[sha(1), tth(1)]) }]).unwrap();
+    assert_eq!(known(&table, &main), [(main, Verified), (tth(1), Verified), (sha(1), Verified)]);
+    assert_eq!((table.counts().disproved, table.counts().conflicts), (1, 0));
+}
+
+#[test]
+fn hints_do_not_draw_a_proof_to_another_content() {
+    let table = two_proven();
+    let one = Name::btih([1; 20]);
+    state(&table, Hint, &[one, tth(5)]);
+    state(&table, Hint, &[one, ed2k(9)]);
+    assert_eq!(state(&table, Verified, &[sha(5), tth(5), ed2k(5)]), What::Created);
+    assert_eq!(
+        known(&table, &tth(5)),
+        [(ed2k(5), Verified), (tth(5), Verified), (sha(5), Verified)]
+    );
+    assert_eq!(known(&table, &one), [(one, Verified), (ed2k(9), Hint)]);
+}
+
+#[test]
+fn a_join_that_is_not_proven_lowers_no_name_and_keeps_no_binding_verified() {
+    let table = table();
+    state(&table, Verified, &[sha(1), name(Scheme::Aich, 1)]);
+    state(&table, Attested, &[ed2k(2), name(Scheme::Sha1, 2)]);
+    state(&table, Hint, &[ed2k(2), tth(2)]);
+    assert!(matches!(state(&table, Attested, &[sha(1), tth(2)]), What::Refused(_)));
+    assert!(known(&table, &tth(2)).contains(&(ed2k(2), Attested)));
+
+    let (many, main) =
+        (|digest| torrent(3, &[("a", 7, digest), ("b", 9, None)]), Name::btih([3; 20]));
+    table.bind(&[many(None)]).unwrap();
+    table.raise(&main, Verified).unwrap();
+    table.bind(&[many(Some(sha(1)))]).unwrap();
+    assert_eq!(content_of(&table, 3), table.content_of(&sha(1)).unwrap().id);
+    assert_eq!(table.get(&main).unwrap().evidence, Attested);
+}
+
+#[test]
+fn hints_make_room_for_what_is_verified_of_two_contents() {
+    let (table, root) = (table(), name(Scheme::PiecesRoot, 1));
+    let hints: Vec<Name> = (0..31).map(|byte| Name::btih([byte; 20])).chain([root]).collect();
+    state(&table, Hint, &hints);
+    state(&table, Verified, &[sha(1), tth(1)]);
+    assert_eq!(state(&table, Verified, &[sha(1), root, ed2k(1)]), What::Extended);
+    assert_eq!((table.counts().contents, known(&table, &root).len()), (1, MAX_CONTENT_NAMES));
+}
+
+#[test]
+fn a_hints_length_does_not_come_with_a_join() {
+    let table = table();
+    let unknown = |evidence, names: &[Name]| Statement { length: None, ..says(evidence, names) };
+    table.state(&[unknown(Attested, &[sha(1), ed2k(1)])]).unwrap();
+    table.state(&[Statement { length: Some(9), ..says(Hint, &[tth(1)]) }]).unwrap();
+    table.state(&[unknown(Attested, &[sha(1), tth(1)])]).unwrap();
+    assert_eq!(state(&table, Attested, &[sha(1), name(Scheme::Sha1, 1)]), What::Extended);
+    assert_eq!(table.content_of(&tth(1)).unwrap().length, Some(7));
 }
 
 #[test]

@@ -233,9 +233,15 @@ impl NameTable {
         Ok(())
     }
 
-    /// Writes a batch in one, or, when it is larger than the store takes, what is merely known of contents before the rest.
-    fn commit_large(&self, writer: &mut Writer, batch: Vec<Change>) -> Result<(), StoreError> {
+    /// Writes a batch in one, or, when it is larger than the store takes: what is merely known of contents before the rest,
+    /// and the contents that go behind it.
+    pub(super) fn commit_large(
+        &self,
+        writer: &mut Writer,
+        batch: Vec<Change>,
+    ) -> Result<(), StoreError> {
         let is_put = |change: &Change| matches!(change, Change::Put(Record::Content(_)));
+        let goes = |change: &Change| matches!(change, Change::Delete(Key::Content(_)));
         if batch.len() <= MAX_CONTENTS {
             return self.commit(writer, &batch);
         }
@@ -243,7 +249,9 @@ impl NameTable {
         for contents in contents.chunks(MAX_CONTENTS) {
             self.commit(writer, contents)?;
         }
-        self.commit(writer, &rest)
+        let (gone, rest): (Vec<_>, Vec<_>) = rest.into_iter().partition(goes);
+        self.commit(writer, &rest)?;
+        gone.chunks(MAX_CONTENTS).try_for_each(|gone| self.commit(writer, gone))
     }
 
     /// States what the bindings of a store say that was written before there were contents.

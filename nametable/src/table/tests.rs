@@ -4,7 +4,7 @@ use p2pbridge_proto::{ContentId, Scheme};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{MemoryStore, ProposedFile, SledStore, map_range};
+use crate::{MAX_CONTENTS, MemoryStore, ProposedFile, SledStore, map_range};
 
 fn name(number: u8) -> Name {
     Name::btih([number; 20])
@@ -205,6 +205,29 @@ fn a_disproved_binding_leaves_use_and_raises_an_alarm() {
     assert_eq!((kept[0].reason, kept[0].text.as_str()), (Reason::Disproved, "chunk 3 differs"));
     assert_eq!(table.unbind(&name(1)).unwrap().binding.unwrap().name(), name(1));
     assert!(table.unbind(&name(1)).unwrap().is_nothing() && table.is_empty());
+}
+
+#[test]
+fn a_binding_of_more_files_than_a_batch_takes_can_go_again() {
+    let (_, table) = table();
+    let mut large = of_files(1, 16, &[]);
+    let digest = |number: u32| {
+        let mut digest = [0; 32];
+        digest[..4].copy_from_slice(&number.to_le_bytes());
+        Name::with_32(Scheme::PiecesRoot, digest)
+    };
+    let file = |number: u32| ProposedFile {
+        path: number.to_string(),
+        offset: u64::from(number) * 7,
+        length: 7,
+        digest: digest(number),
+    };
+    large.files = (0..=MAX_CONTENTS as u32).map(file).collect();
+    large.length = 7 * large.files.len() as u64;
+    table.bind(&[large]).unwrap();
+    assert_eq!(table.counts().contents, MAX_CONTENTS + 1);
+    assert!(table.quarantine(&name(1), "false").unwrap());
+    assert_eq!((table.len(), table.counts().contents, table.counts().quarantined), (0, 0, 1));
 }
 
 #[test]

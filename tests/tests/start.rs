@@ -11,6 +11,8 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
 
+use p2pbridge_nametable::{NameTable, SledStore, Statement, StoreError};
+use p2pbridge_proto::{Evidence, Name, Scheme};
 use p2pbridge_tests::{
     Bridge, Client, Config, Limits, Peer, Scene, World, bridge_binary, check_chains, crossing,
     eventually, fill, free_port, mib, run, sha256_file, usage,
@@ -261,4 +263,58 @@ async fn a_binding_on_a_full_disk() {
     bridge.kill9().await;
     let bridge = Bridge::start(&scene, &config).await;
     bridge.must(["names", "resolve", &world.a.torrent.urn(), "--json"]).await;
+}
+
+/// A list of names on a disk that fills up: what was acknowledged stays, what was refused is not there, and with room it
+/// goes on.
+#[test]
+fn contents_on_a_full_disk() {
+    let scene = Scene::new();
+    let disk = SmallDisk::mount(scene.dir("disk"), mib(48));
+    let dir = scene.file("disk").join("names");
+    let open = || NameTable::open(Box::new(SledStore::open(&dir).unwrap())).unwrap();
+    let table = open();
+    let row = |number: u64| {
+        let mut digest = [7; 24];
+        digest[..8].copy_from_slice(&number.to_le_bytes());
+        Statement {
+            content: None,
+            names: vec![Name::new(Scheme::Tth, &digest).unwrap()],
+            length: Some(number),
+            title: format!("number {number}"),
+            evidence: Evidence::Attested,
+            stated_by: "a list".into(),
+        }
+    };
+    let rows = |batch: u64| (batch * 500..(batch + 1) * 500).map(row).collect::<Vec<_>>();
+    let (mut batch, mut refused) = (0, 0);
+    while batch < 60 {
+        if batch == 10 && refused == 0 {
+            disk.fill_up(mib(1));
+        }
+        match table.state(&rows(batch)) {
+            Ok(_) => batch += 1,
+            Err(error) => {
+                assert!(matches!(error, StoreError::Full(_)), "{error}");
+                // The batch that failed may show after all.
+                let there = table.counts().contents as u64 / 500;
+                assert!(there == batch || there == batch + 1, "{there} of {batch} batches");
+                refused += 1;
+                if refused == 3 {
+                    disk.make_room();
+                }
+            }
+        }
+        assert!(batch < 60 || refused >= 3, "the disk never was full");
+    }
+    let check = |table: &NameTable| {
+        assert_eq!(table.counts().contents, 30_000);
+        for number in (0..30_000).step_by(97) {
+            let content = table.content_of(&row(number).names[0]).unwrap();
+            assert_eq!(content.title, format!("number {number}"));
+        }
+    };
+    check(&table);
+    drop(table);
+    check(&open());
 }

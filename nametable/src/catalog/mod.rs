@@ -10,7 +10,10 @@ pub(crate) mod packed;
 mod slots;
 mod translate;
 
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::{
+    ops::ControlFlow,
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
 
 use p2pbridge_proto::{ContentId, Name};
 
@@ -233,9 +236,10 @@ impl Inner {
     /// Takes the names of a slot's content out of the index, but those that have become another's.
     fn forget_names(&mut self, marker: &Marker, slot: u32) {
         let Some(bytes) = self.slots.get(slot) else { return };
-        for (scheme, digest) in Packed(bytes).names() {
+        Packed(bytes).each(|_, scheme, digest| {
             self.by_name.remove(marker.parts(scheme, digest), |other| other == slot);
-        }
+            ControlFlow::Continue(())
+        });
     }
 }
 

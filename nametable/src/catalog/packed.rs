@@ -9,6 +9,7 @@
 //! in a table that the holder of the bytes keeps, from 1; 0 is followed by a varint and the text itself.
 
 use std::{
+    ops::ControlFlow,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -34,7 +35,7 @@ const DIGEST_LEN: [u8; 256] = {
 
 /// Appends a content. `who` gives an author's place in the table, from 1, or 0 when he has none.
 pub(crate) fn encode(content: &Content, mut who: impl FnMut(&Arc<str>) -> u32, out: &mut Vec<u8>) {
-    let runs = || content.names.chunk_by(|a, b| same_run(a, b)).flat_map(|run| run.chunks(MAX_RUN));
+    let runs = || content.names.chunk_by(same_run).flat_map(|run| run.chunks(MAX_RUN));
     out.extend_from_slice(content.id.as_bytes());
     let has_length = u64::from(content.length.is_some());
     put_varint(out, runs().count() as u64 * 2 + has_length);
@@ -67,21 +68,30 @@ fn same_run(a: &Known, b: &Known) -> bool {
 #[derive(Clone, Copy)]
 pub(crate) struct Packed<'a>(pub(crate) &'a [u8]);
 
-/// A run of names.
-#[derive(Clone, Copy)]
-pub(crate) struct Run<'a> {
-    pub(crate) evidence: u8,
-    pub(crate) who: Who<'a>,
-    pub(crate) since: u64,
-    names: &'a [u8],
+/// Runs that follow, and what follows them.
+struct Runs<'a> {
+    left: u64,
+    reader: Reader<'a>,
 }
+
+/// What stands before the names of a run: evidence, how many names, who said so, since when.
+type RunHead<'a> = (u8, u8, Who<'a>, u64);
 
 /// Who said something.
 #[derive(Clone, Copy)]
-pub(crate) enum Who<'a> {
+enum Who<'a> {
     /// The author at this place of the table, from 0.
     Place(usize),
     Text(&'a str),
+}
+
+impl Who<'_> {
+    fn author(self, authors: &[Arc<str>]) -> Option<Arc<str>> {
+        match self {
+            Who::Place(place) => authors.get(place).cloned(),
+            Who::Text(text) => Some(text.into()),
+        }
+    }
 }
 
 impl<'a> Packed<'a> {
@@ -101,91 +111,49 @@ impl<'a> Packed<'a> {
         Some((length, Runs { left: head >> 1, reader }))
     }
 
-    pub(crate) fn runs(self) -> Runs<'a> {
-        self.head().map_or(Runs { left: 0, reader: Reader(&[]) }, |(_, runs)| runs)
+    /// Gives the evidence's number, the scheme's number and the digest of each name, until it is told to stop.
+    #[inline]
+    pub(crate) fn each(self, mut f: impl FnMut(u8, u8, &'a [u8]) -> ControlFlow<()>) {
+        let Some((_, Runs { left, mut reader })) = self.head() else { return };
+        for _ in 0..left {
+            let Some((evidence, count, ..)) = reader.run() else { return };
+            for _ in 0..count {
+                let Some((number, digest)) = reader.name() else { return };
+                if f(evidence, number, digest).is_break() {
+                    return;
+                }
+            }
+        }
     }
 
-    /// Each name's scheme's number and digest.
-    pub(crate) fn names(self) -> impl Iterator<Item = (u8, &'a [u8])> {
-        self.runs().flat_map(Run::names)
-    }
-
+    #[inline]
     pub(crate) fn has(self, name: &Name) -> bool {
-        let (scheme, digest) = (name.scheme() as u8, name.digest());
-        self.names().any(|(number, bytes)| number == scheme && bytes == digest)
+        let (scheme, digest, mut has) = (name.scheme() as u8, name.digest(), false);
+        self.each(|_, number, bytes| {
+            has = number == scheme && bytes == digest;
+            if has { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        has
     }
 
     /// The content, with authors from a table; `None` when the bytes are damaged.
     pub(crate) fn unpack(self, authors: &[Arc<str>]) -> Option<Content> {
         let id = self.id()?;
-        let (length, mut runs) = self.head()?;
+        let (length, Runs { left, mut reader }) = self.head()?;
         let mut names = Vec::new();
-        while runs.left > 0 {
-            let run = runs.next()?;
-            let evidence = evidence_of(run.evidence)?;
-            let stated_by = run.author(authors)?;
-            let since = UNIX_EPOCH.checked_add(Duration::from_secs(run.since))?;
-            for (number, digest) in run.names() {
+        for _ in 0..left {
+            let (evidence, count, who, since) = reader.run()?;
+            let evidence = evidence_of(evidence)?;
+            let stated_by = who.author(authors)?;
+            let since = UNIX_EPOCH.checked_add(Duration::from_secs(since))?;
+            for _ in 0..count {
+                let (number, digest) = reader.name()?;
                 let name = Name::new(Scheme::from_number(number)?, digest).ok()?;
                 names.push(Known { name, evidence, stated_by: Arc::clone(&stated_by), since });
             }
         }
-        let title = std::str::from_utf8(runs.reader.0).ok()?.to_owned();
+        let title = std::str::from_utf8(reader.0).ok()?.to_owned();
         Some(Content { id, length, title, names })
-    }
-}
-
-impl<'a> Run<'a> {
-    pub(crate) fn names(self) -> Names<'a> {
-        Names(self.names)
-    }
-
-    fn author(self, authors: &[Arc<str>]) -> Option<Arc<str>> {
-        match self.who {
-            Who::Place(place) => authors.get(place).cloned(),
-            Who::Text(text) => Some(text.into()),
-        }
-    }
-}
-
-pub(crate) struct Runs<'a> {
-    left: u64,
-    reader: Reader<'a>,
-}
-
-impl<'a> Iterator for Runs<'a> {
-    type Item = Run<'a>;
-
-    fn next(&mut self) -> Option<Run<'a>> {
-        self.left = self.left.checked_sub(1)?;
-        let head = self.reader.byte()?;
-        let who = match self.reader.varint()? {
-            0 => Who::Text(self.reader.text()?),
-            place => Who::Place(usize::try_from(place - 1).ok()?),
-        };
-        let since = self.reader.varint()?;
-        let start = self.reader.0;
-        for _ in 0..=head >> 2 {
-            match DIGEST_LEN[usize::from(self.reader.byte()?)] {
-                0 => return None,
-                length => self.reader.take(length.into())?,
-            };
-        }
-        let names = start.get(..start.len() - self.reader.0.len())?;
-        Some(Run { evidence: head & 3, who, since, names })
-    }
-}
-
-pub(crate) struct Names<'a>(&'a [u8]);
-
-impl<'a> Iterator for Names<'a> {
-    type Item = (u8, &'a [u8]);
-
-    fn next(&mut self) -> Option<(u8, &'a [u8])> {
-        let (number, rest) = self.0.split_first()?;
-        let (digest, rest) = rest.split_at_checked(DIGEST_LEN[usize::from(*number)].into())?;
-        self.0 = rest;
-        Some((*number, digest))
     }
 }
 
@@ -194,12 +162,14 @@ impl<'a> Iterator for Names<'a> {
 pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
+    #[inline]
     pub(crate) fn byte(&mut self) -> Option<u8> {
         let (first, rest) = self.0.split_first()?;
         self.0 = rest;
         Some(*first)
     }
 
+    #[inline]
     pub(crate) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
@@ -207,6 +177,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Seven bits a byte, the lowest first; the top bit says that more follow.
+    #[inline]
     pub(crate) fn varint(&mut self) -> Option<u64> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
@@ -221,6 +192,27 @@ impl<'a> Reader<'a> {
             }
         }
         None
+    }
+
+    #[inline]
+    fn run(&mut self) -> Option<RunHead<'a>> {
+        let head = self.byte()?;
+        let who = match self.varint()? {
+            0 => Who::Text(self.text()?),
+            place => Who::Place(usize::try_from(place - 1).ok()?),
+        };
+        Some((head & 3, (head >> 2) + 1, who, self.varint()?))
+    }
+
+    /// A scheme's number and a digest.
+    #[inline]
+    fn name(&mut self) -> Option<(u8, &'a [u8])> {
+        let number = self.byte()?;
+        let length = DIGEST_LEN[usize::from(number)];
+        if length == 0 {
+            return None;
+        }
+        Some((number, self.take(length.into())?))
     }
 
     /// A varint, and as many bytes.
@@ -313,7 +305,12 @@ pub(crate) mod tests {
             let packed = Packed(&bytes);
             prop_assert_eq!(packed.unpack(&authors), Some(content.clone()));
             prop_assert_eq!((packed.id(), packed.length()), (Some(content.id), content.length));
-            prop_assert_eq!(packed.names().count(), content.names.len());
+            let mut count = 0;
+            packed.each(|evidence, _, _| {
+                count += 1;
+                if evidence < 3 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
+            prop_assert_eq!(count, content.names.len());
             prop_assert!(content.names.iter().all(|known| packed.has(&known.name)));
             for end in 0..bytes.len() {
                 let _ = Packed(&bytes[..end]).unpack(&authors);
@@ -323,7 +320,8 @@ pub(crate) mod tests {
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..99)) {
             let packed = Packed(&bytes);
-            let _ = (packed.unpack(&[]), packed.id(), packed.length(), packed.names().count());
+            let _ = (packed.unpack(&[]), packed.id(), packed.length());
+            packed.each(|_, _, _| ControlFlow::Continue(()));
         }
 
         #[test]

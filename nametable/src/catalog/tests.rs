@@ -82,7 +82,8 @@ impl Model {
         let (all, to) = (all.collect::<Vec<_>>(), [Scheme::Tth, Scheme::Sha1]);
         let mut found = HashMap::new();
         catalog.translate(&all, &to, &mut |at, it| {
-            let names: Vec<_> = it.names().collect();
+            let mut names = Vec::new();
+            it.names(&mut names);
             found.insert(all[at], (it.length(), names));
         });
         for content in self.0.values() {
@@ -97,7 +98,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn it_is_what_a_plain_map_would_be(
@@ -195,14 +196,16 @@ fn readers_see_whole_contents_while_it_changes() {
             catalog.translate(&names, &Scheme::ALL, &mut |at, found| {
                 let it = (number + at as u64) % 1_000;
                 assert_eq!(found.length(), Some(it));
-                assert!([4, 9].contains(&found.names().count()));
+                let mut names = Vec::new();
+                found.names(&mut names);
+                assert!([4, 9].contains(&names.len()));
             });
         }
     };
     thread::scope(|scope| {
         scope.spawn(|| reader(1));
         scope.spawn(|| reader(500));
-        for round in 0..20 {
+        for round in 0..8 {
             for number in 0..1_000 {
                 catalog.put(&content(number, if (round + number) % 3 == 0 { 9 } else { 4 }));
                 if number % 2 == 1 && round % 2 == 0 {
@@ -213,7 +216,7 @@ fn readers_see_whole_contents_while_it_changes() {
         }
         done.store(true, Ordering::Relaxed);
     });
-    assert_eq!(catalog.len(), 11_000);
+    assert_eq!(catalog.len(), 5_000);
     assert!(longest.into_inner() < 5_000_000, "readers get through");
 }
 

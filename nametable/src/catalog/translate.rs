@@ -1,4 +1,4 @@
-use std::hint::black_box;
+use std::{hint::black_box, ops::ControlFlow};
 
 use p2pbridge_proto::{Evidence, Name, Scheme};
 
@@ -62,23 +62,25 @@ impl Catalog {
     }
 }
 
-impl<'a> Found<'a> {
+impl Found<'_> {
     /// Its length, if it is known.
     pub(crate) fn length(&self) -> Option<u64> {
         self.packed.length()
     }
 
-    /// Its names of the schemes that were asked for, the one that was looked up among them.
-    pub(crate) fn names(&self) -> impl Iterator<Item = (Name, Evidence)> + use<'a> {
-        let wanted = self.wanted;
-        self.packed.runs().filter_map(|run| Some((evidence_of(run.evidence)?, run))).flat_map(
-            move |(evidence, run)| {
-                let names = run.names().filter(move |(scheme, _)| wanted & bit(*scheme) != 0);
-                names.filter_map(move |(scheme, digest)| {
-                    Some((Name::new(Scheme::from_number(scheme)?, digest).ok()?, evidence))
-                })
-            },
-        )
+    /// Appends its names of the schemes that were asked for, the one that was looked up among them.
+    #[inline]
+    pub(crate) fn names(&self, out: &mut Vec<(Name, Evidence)>) {
+        self.packed.each(|evidence, scheme, digest| {
+            if self.wanted & bit(scheme) != 0
+                && let Some(evidence) = evidence_of(evidence)
+                && let Some(scheme) = Scheme::from_number(scheme)
+                && let Ok(name) = Name::new(scheme, digest)
+            {
+                out.push((name, evidence));
+            }
+            ControlFlow::Continue(())
+        });
     }
 }
 

@@ -48,7 +48,7 @@ pub struct SledStore {
 }
 
 enum State {
-    Open(Engine),
+    Open(Box<Engine>),
     /// Why it is closed, until a call opens it again.
     Failed(String),
 }
@@ -61,7 +61,7 @@ impl SledStore {
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let claim = Claim::new(dir, FORMAT)?;
         let engine = Engine::open(dir)?;
-        Ok(Self { claim, state: Mutex::new(State::Open(engine)) })
+        Ok(Self { claim, state: Mutex::new(State::Open(Box::new(engine))) })
     }
 
     /// Works with the engine, which is opened first if it has failed; an error closes it.
@@ -76,7 +76,7 @@ impl SledStore {
                 now => StoreError::Failed { earlier: earlier.clone(), now: Box::new(now) },
             })?;
             tracing::info!(%earlier, "the name table's store is open again");
-            *state = State::Open(engine);
+            *state = State::Open(Box::new(engine));
         }
         let State::Open(engine) = &mut *state else {
             return Err(engine_error(self.claim.dir(), "it is closed"));

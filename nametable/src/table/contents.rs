@@ -123,7 +123,7 @@ impl NameTable {
             (next..at).for_each(|at| each(at, nothing));
             next = at + 1;
             row.clear();
-            row.extend(found.names());
+            found.names(&mut row);
             each(at, Translated { names: &row, length: found.length() });
         });
         (next..names.len()).for_each(|at| each(at, nothing));

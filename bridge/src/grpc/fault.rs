@@ -43,7 +43,7 @@ pub fn not_found(kind: &str, which: &str, text: impl Into<String>) -> Status {
 /// A name is not known.
 #[must_use]
 pub fn unknown_name(name: &Name) -> Status {
-    let text = format!("{name} is not known here: bind its description first");
+    let text = format!("{name} is not known here: bind, publish or import it first");
     not_found("name", &name.to_string(), text)
 }
 

@@ -251,7 +251,7 @@ async fn the_command_line_talks_to_it_and_says_when_it_cannot() {
     }
     names::run(args(&["unbind", &b]), &endpoint, false).await.unwrap();
     let gone = names::run(args(&["resolve", &b]), &endpoint, false).await.unwrap_err();
-    assert!(gone.to_string().contains("bind its description first"), "{gone}");
+    assert!(gone.to_string().contains("bind, publish or import it first"), "{gone}");
 
     let transfer = bench.meter.transfer(key());
     transfer.verified(77);

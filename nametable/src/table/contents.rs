@@ -254,18 +254,21 @@ impl NameTable {
         gone.chunks(MAX_CONTENTS).try_for_each(|gone| self.commit(writer, gone))
     }
 
-    /// States what the bindings of a store say that was written before there were contents.
+    /// States what bindings say of whose contents nothing is known: the store was written before there were contents.
     pub(super) fn catch_up(&self) -> Result<(), StoreError> {
-        if self.catalog.len() > 0 {
-            return Ok(());
-        }
         let mut after = None;
         loop {
             let (page, next) = self.list(after.as_ref(), CATCH_UP);
             let of = |binding: &Arc<Binding>| {
                 statements_of(binding, binding.evidence.min(Evidence::Attested))
             };
-            self.state(&page.iter().flat_map(of).collect::<Vec<_>>())?;
+            let mut said: Vec<_> = page.iter().flat_map(of).collect();
+            said.retain(|statement| {
+                statement.content.is_some_and(|id| self.content(&id).is_none())
+            });
+            if !said.is_empty() {
+                self.state(&said)?;
+            }
             match next {
                 Some(next) => after = Some(next),
                 None => return Ok(()),

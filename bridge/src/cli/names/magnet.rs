@@ -114,10 +114,21 @@ fn verified(answer: &v1::ResolveResponse) -> Option<Row> {
         row.length = Some(binding.files.iter().map(|file| file.length).sum());
     }
     let same_bytes = asked.is_none_or(|binding| of_one_file(&binding));
-    let others = answer.equivalents.iter().filter(|other| same_bytes && of_one_file(other));
+    let is_sure = |content: &v1::Content| {
+        let known = content.names.iter().find(|known| known.name == answer.name);
+        known.is_some_and(|known| known.evidence() == sure)
+    };
+    let own = match asked {
+        Some(binding) => binding.evidence() == sure,
+        None => answer.contents.first().is_some_and(is_sure),
+    };
+    let others = answer.equivalents.iter().filter(|other| same_bytes && own && of_one_file(other));
     let described = asked.into_iter().chain(others).filter(|binding| binding.evidence() == sure);
     let mut names: Vec<&v1::Name> = described.flat_map(|binding| &binding.names).collect();
-    if let ([content], true) = (answer.contents.as_slice(), same_bytes) {
+    // Whose own name is but said to be of these bytes is not called what they are.
+    if let ([content], true) = (answer.contents.as_slice(), same_bytes)
+        && is_sure(content)
+    {
         names.extend(
             content
                 .names
@@ -170,11 +181,15 @@ mod tests {
         let contents = vec![content];
         let equivalents =
             vec![torrent(1, 1, Verified), torrent(2, 2, Verified), torrent(3, 1, Attested)];
-        let of_bytes = v1::ResolveResponse { contents, equivalents, ..Default::default() };
+        let name = Some(known(Scheme::Sha256, Verified).name.unwrap());
+        let of_bytes = v1::ResolveResponse { contents, equivalents, name, ..Default::default() };
         let sha256 = "07".repeat(32);
         let wanted =
             format!("magnet:?xt=urn:btih:{}&xt=urn:sha256:{sha256}&dn=film&xl=5", "01".repeat(20));
         assert_eq!(link(&verified(&of_bytes).unwrap()), wanted);
+        let hinted =
+            v1::ResolveResponse { name: known(Scheme::Ed2k, Attested).name, ..of_bytes.clone() };
+        assert_eq!(verified(&hinted), None, "a name that is not sure itself");
         let of_two =
             v1::ResolveResponse { binding: Some(torrent(4, 2, Verified)), ..of_bytes.clone() };
         assert_eq!(verified(&of_two).unwrap().names, [Name::btih([4; 20])]);

@@ -52,6 +52,7 @@ fn resolve_name(
         binding: binding.as_deref().map(row),
         equivalents: others.iter().filter(in_overlay).map(|binding| row(binding)).collect(),
         contents: contents.iter().map(content_row).collect(),
+        name: Some((*name).into()),
         ..Default::default()
     };
     if let (true, Some(binding)) = (request.explain, &binding) {

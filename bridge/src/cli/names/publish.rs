@@ -28,6 +28,8 @@ use super::{
 
 /// The most contents of one request.
 const MOST_CONTENTS: usize = 10_000;
+/// Contents of a request where they can be parted: with long paths in each of their names, more would be too much for one answer.
+const PORTION: usize = 1_000;
 const MOST_SOURCE: usize = 200;
 
 /// What to publish.
@@ -146,7 +148,7 @@ fn plain_names(path: &Path) -> Result<Vec<v1::PublishRequest>, CliError> {
             .map_err(|error| CliError::Argument(error.to_string()))?;
         contents.push(statement(&file.path, &digests));
     }
-    let requests = contents.chunks(MOST_CONTENTS).map(|contents| v1::PublishRequest {
+    let requests = contents.chunks(PORTION).map(|contents| v1::PublishRequest {
         contents: contents.to_vec(),
         description: None,
         source: source_text(path),

@@ -6,7 +6,7 @@ use p2pbridge_proto::{
     Name, Scheme,
     v1::{self, name_service_client::NameServiceClient},
 };
-use p2pbridge_tests::{Bridge, Config, Scene};
+use p2pbridge_tests::{Bridge, Scene, bridge_alone};
 use tonic::transport::{Channel, Endpoint};
 
 /// Contents that are known, each by four names.
@@ -24,7 +24,7 @@ const CONNECTIONS: usize = 4;
 /// Prints the rates.
 pub(crate) async fn run() {
     let scene = Scene::new();
-    let mut bridge = Bridge::start(&scene, &Config::a_to_b(&scene, &[], &[])).await;
+    let mut bridge = bridge_alone(&scene).await;
     let mut clients = Vec::new();
     for _ in 0..CONNECTIONS {
         let channel = Endpoint::from_shared(bridge.server()).unwrap().connect().await.unwrap();

@@ -28,24 +28,28 @@ pub(super) fn show(
     Ok(out.write_all(contents_table(contents).as_bytes())?)
 }
 
-/// The names of contents, one a line.
+/// Contents: what each is, and its names, one a line.
 pub(super) fn contents_table<'a>(contents: impl IntoIterator<Item = &'a v1::Content>) -> String {
-    let headings = ["NAME OF THE BYTES", "TITLE", "SIZE", "CHUNK", "EVIDENCE", "SINCE", "SAID BY"];
-    let mut table = Table::new(headings, &[]);
+    let mut text = String::new();
     for content in contents {
+        let title = if content.title.is_empty() { "without a title" } else { &content.title };
+        let length = content.length.map_or_else(|| "of unknown size".to_owned(), exact);
+        text += &format!("{}, {length}\n", plain(title));
+        let headings = ["NAME OF THE BYTES", "CHUNK", "EVIDENCE", "SINCE", "SAID BY"];
+        let mut table = Table::new(headings, &[]);
         for name in &content.names {
+            let since = time_text(&name.state_time).unwrap_or_default();
             table.row([
                 name.urn.clone(),
-                plain(&content.title),
-                content.length.map_or_else(|| "unknown".to_owned(), exact),
                 if name.unit == 0 { String::new() } else { size(name.unit) },
                 evidence_word(name.evidence()).to_owned(),
-                time_text(&name.state_time).unwrap_or_default(),
+                since.replace(".000000Z", "Z"),
                 plain(&name.stated_by),
             ]);
         }
+        text += &table.text("  ");
     }
-    table.text("")
+    text
 }
 
 /// Bindings, one a line.

@@ -1,7 +1,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use foldhash::{SharedSeed, quality::FoldHasher};
-use hashbrown::HashTable;
+use hashbrown::{HashTable, hash_table};
 use p2pbridge_proto::{ContentId, Name};
 
 /// Tables of one index: each grows by itself, so that growing never takes long.
@@ -69,6 +69,18 @@ impl Index {
         let entry = Entry { tag: mark.tag, slot };
         self.shard_mut(mark).insert_unique(mark.hash(), entry, |entry| spread(entry.tag));
         self.len += 1;
+    }
+
+    /// Lets the entry that fits, and of whose slot `is_it` is true, lead to this slot; a new one when there is none.
+    pub(crate) fn set(&mut self, mark: Mark, slot: u32, mut is_it: impl FnMut(u32) -> bool) {
+        let fits = |entry: &Entry| entry.tag == mark.tag && is_it(entry.slot);
+        match self.shard_mut(mark).entry(mark.hash(), fits, |entry| spread(entry.tag)) {
+            hash_table::Entry::Occupied(mut entry) => entry.get_mut().slot = slot,
+            hash_table::Entry::Vacant(entry) => {
+                entry.insert(Entry { tag: mark.tag, slot });
+                self.len += 1;
+            }
+        }
     }
 
     /// Takes out one entry that fits, and of whose slot `is_it` is true; `false` when there is none.

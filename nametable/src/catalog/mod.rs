@@ -213,12 +213,12 @@ impl Inner {
         self.slots.set(slot, Some(self.draft.as_slice().into()));
         for known in &content.names {
             let mark = marker.name(&known.name);
-            // Of another content: that of this slot has no entries now, if none of its names is there twice.
+            // An entry of this slot is of another of its names, with the same mark.
             let slots = &self.slots;
-            self.by_name.remove(mark, |other| {
-                slots.get(other).is_some_and(|bytes| Packed(bytes).has(&known.name))
+            self.by_name.set(mark, slot, |other| {
+                other != slot
+                    && slots.get(other).is_some_and(|bytes| Packed(bytes).has(&known.name))
             });
-            self.by_name.insert(mark, slot);
         }
         Some(slot)
     }

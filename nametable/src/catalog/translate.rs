@@ -8,7 +8,7 @@ use super::{
 };
 
 /// Names that are looked up at once: of so many, the waits for memory overlap.
-const GROUP: usize = 32;
+const GROUP: usize = 64;
 
 /// Bytes that come from memory at once.
 const LINE: usize = 64;

@@ -1,10 +1,10 @@
 //! Every name of a content that is made of its bytes alone, in one pass over them.
 //!
-//! A [`Rule`] is one line of [`RULES`]: the word by which it is asked for, and the [`layer`] of hashes that it is made of.
+//! A [`Rule`] is one line of [`RULES`]: the word by which it is asked for, and the layer of hashes that it is made of.
 //! Rules that need the same layer share it. [`hash_files`] reads files once, on all cores, with bounded memory; [`Gather`]
 //! takes bytes that come in any order.
 //!
-//! A scheme is one file here, behind the trait [`layer::Layer`], and a line in [`RULES`].
+//! A scheme is one file here, behind the trait `layer::Layer`, and a line in [`RULES`].
 
 mod aich;
 mod ed2k;

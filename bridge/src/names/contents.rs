@@ -13,6 +13,9 @@ use super::{NameDesk, NameFault};
 /// The most rows of a request of a list, and the most contents of a publication.
 pub const MOST_ROWS: usize = 10_000;
 
+/// The most contents of an answer.
+const MOST_SHOWN: usize = 1_000;
+
 /// The most letters of a source's name.
 const MOST_SOURCE: usize = 200;
 
@@ -49,7 +52,7 @@ impl NameDesk {
             Some(item) => Some(self.publish_as(item, &statements, &by, request.without_overlay)?),
         };
         let of = |statement: &Statement| self.table.content_of(statement.names.first()?);
-        Ok((statements.iter().filter_map(of).collect(), binding))
+        Ok((statements.iter().take(MOST_SHOWN).filter_map(of).collect(), binding))
     }
 
     /// Binds contents as the files of a description.
@@ -222,8 +225,9 @@ fn strongest(names: &[Name]) -> Option<Name> {
 
 /// The first statement that was refused, as a fault.
 fn refused(outcomes: &[Outcome]) -> Result<(), NameFault> {
-    let reason = outcomes.iter().find_map(|outcome| match &outcome.what {
-        What::Refused(why) => Some(why.clone()),
+    let reason = (1..).zip(outcomes).find_map(|(number, outcome)| match &outcome.what {
+        What::Refused(why) if outcomes.len() == 1 => Some(why.clone()),
+        What::Refused(why) => Some(format!("content {number} of {}: {why}", outcomes.len())),
         _ => None,
     });
     reason.map_or(Ok(()), |why| Err(NameFault::Refused(why)))

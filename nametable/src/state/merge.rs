@@ -279,12 +279,20 @@ impl Merge {
         };
         let mut weakest: Vec<_> = self.base.names.iter().filter(|k| k.evidence < top).collect();
         weakest.sort_by_key(|known| (known.evidence, Reverse(is_new(known)), known.since));
-        let news = weakest.iter().take(over).all(|known| is_new(known));
-        let gone: Vec<Name> = weakest.iter().take(over).map(|known| known.name).collect();
-        if gone.len() < over || news {
+        // Of what is equally known, the oldest names of descriptions go: who has these finds them by their own names.
+        let described = |known: &&Known| {
+            let of_bytes = known.name.scheme().is_of_bytes();
+            !of_bytes && known.evidence == top && top == statement.evidence && !is_new(known)
+        };
+        if top > Evidence::Hint {
+            weakest.extend(self.base.names.iter().filter(described));
+        }
+        weakest.truncate(over);
+        if weakest.len() < over || weakest.iter().all(|known| is_new(known)) {
             let text = format!("the content would have more than {MAX_CONTENT_NAMES} names");
             return Err(Refusal::plain(text));
         }
+        let gone: Vec<Name> = weakest.iter().map(|known| known.name).collect();
         self.base.names.retain(|known| !gone.contains(&known.name));
         Ok(())
     }

@@ -475,3 +475,14 @@ fn quarantine_is_bounded_whatever_comes_at_once() {
     assert!(table.quarantined().len() <= crate::MAX_QUARANTINED);
     assert!(table.counts().conflicts > 1_000);
 }
+
+#[test]
+fn very_many_torrents_of_one_file_share_its_content() {
+    let (table, root) = (table(), name(Scheme::PiecesRoot, 1));
+    for hash in 0..60 {
+        table.bind(&[torrent(hash, &[("a", 7, Some(root))])]).unwrap();
+    }
+    let content = table.content_of(&root).unwrap();
+    assert_eq!((content.names.len(), table.counts().contents), (crate::MAX_CONTENT_NAMES, 1));
+    assert!((0..60).all(|hash| content_of(&table, hash) == content.id));
+}

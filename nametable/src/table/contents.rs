@@ -66,7 +66,8 @@ pub struct Translated<'a> {
 }
 
 impl NameTable {
-    /// States that names are of the same bytes. All that a call changes is durable when it returns. One outcome for each
+    /// States that names are of the same bytes. All that a call changes is durable when it returns, and up to [`MAX_CONTENTS`]
+    /// contents change together or not at all. One outcome for each
     /// statement, in their order; a later one sees what the earlier ones changed.
     ///
     /// # Errors
@@ -196,8 +197,7 @@ impl NameTable {
         let conflicts = std::mem::take(&mut draft.conflicts);
         let (disproved, events) = (draft.disproved, std::mem::take(&mut draft.events));
         drop(draft);
-        self.conflicts.fetch_add(conflicts.len() as u64, Ordering::Relaxed);
-        self.disproved.fetch_add(disproved, Ordering::Relaxed);
+        let contradicted = conflicts.len() as u64;
         let mut kept: Vec<Binding> = Vec::new();
         for (statement, text) in conflicts {
             tracing::error!(%text, "two verified statements of names differ");
@@ -217,6 +217,8 @@ impl NameTable {
         if !batch.is_empty() {
             self.commit_large(&mut writer, batch)?;
         }
+        self.conflicts.fetch_add(contradicted, Ordering::Relaxed);
+        self.disproved.fetch_add(disproved, Ordering::Relaxed);
         let watchers = self.watchers.read().unwrap_or_else(PoisonError::into_inner);
         for event in &events {
             if event.kind == NameEventKind::Disproved {

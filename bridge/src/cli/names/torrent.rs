@@ -1,7 +1,6 @@
 //! `names torrent`: makes a .torrent, without a daemon.
 
 use std::{
-    fs::{self, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
     time::SystemTime,
@@ -13,7 +12,7 @@ use p2pbridge_nametable::digest::Rules;
 use url::Url;
 
 use super::{
-    super::{client::CliError, table::plain},
+    super::{client::CliError, output::Output, table::plain},
     make::{Making, PieceArgs},
     scan::Scan,
     show::print_json,
@@ -65,7 +64,7 @@ pub(super) fn torrent(args: TorrentArgs, json: bool) -> Result<(), CliError> {
     let piece_length = args.pieces.bytes();
     let making = Making { version: args.version, title: Some(title), piece_length, around };
     let made = making.make(&scan, Rules::none())?;
-    write(&output, &made.source, args.force)?;
+    write(&output, &made.source)?;
     if json {
         let mut row = made.json();
         row["output"] = output.to_string_lossy().into();
@@ -90,15 +89,10 @@ fn there_already(path: &Path) -> CliError {
     CliError::File { path: path.to_owned(), problem }
 }
 
-fn write(path: &Path, bytes: &[u8], force: bool) -> Result<(), CliError> {
-    let written = if force {
-        fs::write(path, bytes)
-    } else {
-        let file = OpenOptions::new().write(true).create_new(true).open(path);
-        file.and_then(|mut file| file.write_all(bytes))
-    };
-    written.map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => there_already(path),
-        _ => CliError::File { path: path.to_owned(), problem: error.to_string() },
-    })
+/// The file is there only when it is whole.
+fn write(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
+    let mut out = Output::open(Some(path))?;
+    out.write_all(bytes)
+        .map_err(|error| CliError::File { path: path.to_owned(), problem: error.to_string() })?;
+    out.keep()
 }

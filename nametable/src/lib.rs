@@ -22,7 +22,7 @@ pub use binding::{Binding, EMPTY_CONTENT, FileEntry, Proposal, ProposedFile, Qua
 pub use chunks::{ChunkMap, Mapped, map_availability, map_chunks, map_range};
 pub use content::{Content, Known, MAX_CONTENT_NAMES, MAX_TITLE, Statement};
 pub use error::BindError;
-pub use pairing::{MAX_FILES, MAX_PROPOSALS};
+pub use pairing::{MAX_FILES, MAX_PROPOSALS, grouped};
 pub use state::{NameEvent, NameEventKind, Outcome, What};
 pub use store::{
     Change, Cursor, Key, MAX_BATCH, MAX_CONTENTS, MemoryStore, NameStore, Record, SledStore,

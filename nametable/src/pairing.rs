@@ -266,7 +266,8 @@ pub(crate) fn shown(path: &str) -> String {
 }
 
 /// A number with its thousands apart: `1,048,576`.
-pub(crate) fn grouped(number: u64) -> String {
+#[must_use]
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {

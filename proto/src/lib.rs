@@ -16,6 +16,7 @@ mod message;
 mod name;
 mod overlay;
 mod peer;
+mod scheme;
 
 pub use bits::Bits;
 pub use content::{ContentId, ContentIdError};
@@ -25,9 +26,10 @@ pub use layout::{Extent, Layout, LayoutError};
 pub use message::{
     Announce, ErrorCode, Fault, Find, PeerEvent, PeerList, Reply, Request, SwarmQuery, SwarmStat,
 };
-pub use name::{Name, NameError, Scheme, parse_magnet_names};
+pub use name::{Name, NameError, parse_magnet_names};
 pub use overlay::{Evidence, OverlayId, OverlayIdError};
 pub use peer::{MAX_PEER_ID, Peer, PeerId, PeerIdError};
+pub use scheme::Scheme;
 
 /// The compiled descriptors of all .proto files, for gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

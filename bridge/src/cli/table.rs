@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+pub(super) use p2pbridge_nametable::grouped;
+
 pub(super) use crate::config::human as size;
 
 /// Rows under headings, each column as wide as it must be.
@@ -58,19 +60,6 @@ impl Table {
 /// Text from outside without what a terminal would take for commands.
 pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
-}
-
-/// `1,073,741,824`.
-pub(super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// `1.00 GiB (1,073,741,824 bytes)`.

@@ -319,12 +319,13 @@ impl<'a> Draft<'a> {
             self.contents.insert(*other, None);
             self.rename(*other, id, *proven);
         }
-        if !dropped.is_empty() {
+        let nothing_yields = dropped.is_empty();
+        if !nothing_yields {
             self.disproved += dropped.len() as u64;
             let text = format!("{} say otherwise", statement.stated_by);
             self.tell(NameEventKind::Disproved, Some(&base), dropped, text);
         }
-        if others.is_empty() && old.as_ref() == Some(&base) {
+        if nothing_yields && others.is_empty() && old.as_ref() == Some(&base) {
             return Outcome { content: Some(id), what: What::Known };
         }
         let fresh = |known: &&Known| {

@@ -367,6 +367,14 @@ fn a_third_ed2k_hash_is_false() {
     table.state(&[exact(Verified, &[sha(1), ed2k(1), ed2k(2)])]).unwrap();
     assert_eq!(known(&table, &sha(1)).len(), 3);
     assert!(table.content_of(&ed2k(9)).is_none());
+    // It goes also when the proof says nothing else that is new.
+    table.state(&[Statement { length: None, ..says(Hint, &[sha(2), ed2k(9)]) }]).unwrap();
+    let both = Statement {
+        content: table.content_of(&sha(1)).map(|content| content.id),
+        ..exact(Verified, &[ed2k(1), ed2k(2)])
+    };
+    assert_eq!(table.state(&[both]).unwrap()[0].what, What::Known);
+    assert_eq!(known(&table, &sha(1)).len(), 3);
 }
 
 #[test]

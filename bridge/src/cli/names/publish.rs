@@ -59,6 +59,10 @@ fn version(text: &str) -> Result<Wish, String> {
 /// What became of one path.
 struct Published {
     path: PathBuf,
+    /// Files of which it was told.
+    files: usize,
+    /// Whether the bridge has shown all contents that it bound.
+    whole: bool,
     contents: Vec<v1::Content>,
     binding: Option<v1::Binding>,
 }
@@ -180,14 +184,24 @@ async fn send(
     path: &Path,
     requests: Vec<v1::PublishRequest>,
 ) -> Result<Published, CliError> {
-    let mut published = Published { path: path.to_owned(), contents: Vec::new(), binding: None };
+    let mut published = Published {
+        path: path.to_owned(),
+        files: 0,
+        whole: true,
+        contents: Vec::new(),
+        binding: None,
+    };
     if requests.is_empty() {
         let problem = "there are no files: nothing to publish".to_owned();
         return Err(CliError::File { path: path.to_owned(), problem });
     }
     for request in requests {
+        let files = request.contents.len();
         let answer = client.names().publish(request).await;
         let answer = answer.map_err(|status| client.explain(&status))?.into_inner();
+        published.files += files;
+        // A large answer is cut; what was bound is not.
+        published.whole &= answer.contents.len() == files;
         published.contents.extend(answer.contents);
         published.binding = answer.binding.or(published.binding);
     }
@@ -206,7 +220,11 @@ impl Published {
             1 => "1 content".to_owned(),
             more => format!("{more} contents"),
         };
-        writeln!(out, "{path}: {names} names of {contents} are bound as verified")?;
+        if self.whole {
+            writeln!(out, "{path}: {names} names of {contents} are bound as verified")?;
+        } else {
+            writeln!(out, "{path}: the names of {} files are bound as verified", self.files)?;
+        }
         if let Some(binding) = &self.binding {
             out.write_all(table([binding]).as_bytes())?;
         }
@@ -216,6 +234,7 @@ impl Published {
     fn json(&self) -> Value {
         json!({
             "path": self.path.to_string_lossy(),
+            "files": self.files,
             "contents": self.contents.iter().map(content_json).collect::<Vec<_>>(),
             "binding": self.binding.as_ref().map(binding_json),
         })

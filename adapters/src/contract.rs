@@ -33,6 +33,9 @@ pub struct Descriptor {
     pub example: &'static str,
     /// Reads a description of content (a .torrent file, for example).
     pub describe: fn(&[u8]) -> Result<Description, DescribeError>,
+    /// Makes a description of what is known of a file anyway, where a name and a length say all that the protocol needs
+    /// to transfer it; absent where they do not.
+    pub compose: Option<fn(&AboutFile<'_>) -> Option<Vec<u8>>>,
     /// Its tracker messages, one at a time.
     pub messages: &'static Messages,
     /// Reads the protocol's own overlays out of the whole text of a configuration file, so that errors keep their line.
@@ -61,6 +64,8 @@ pub enum Capability {
     Find,
     /// Asks for the size of swarms.
     SwarmQuery,
+    /// Looks for contents by what is known of them.
+    Search,
 }
 
 /// How an overlay is joined, from the least intrusive.
@@ -219,6 +224,17 @@ impl fmt::Debug for Description {
     }
 }
 
+/// What is known of one file, whoever said so.
+#[derive(Debug, Clone, Copy)]
+pub struct AboutFile<'a> {
+    /// Names that depend on its bytes alone.
+    pub names: &'a [Name],
+    /// Its file name; never empty.
+    pub title: &'a str,
+    /// Its bytes.
+    pub length: u64,
+}
+
 /// Why bytes are no description.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0}")]
@@ -229,6 +245,30 @@ pub trait Integrity: Send + Sync {
     /// Whether these consecutive runs are, together, the bytes of a chunk (padding included, as zeros). Takes as long
     /// as hashing takes: call it off the async threads.
     fn check(&self, chunk: u32, bytes: &[Bytes]) -> bool;
+
+    /// Whether [`Integrity::check`] can tell. A short description may leave out the hashes of the chunks; they are
+    /// learned from a peer or from bytes, and prove themselves by the name. What is known once stays known.
+    fn is_known(&self) -> bool {
+        true
+    }
+
+    /// Takes the bytes of a chunk, which the hashes of another name have verified, while `is_known` is false. When all
+    /// chunks have been given, in any order, the hashes are known, or are found not to give the name. Takes as long as
+    /// hashing takes.
+    fn learn(&self, _chunk: u32, _bytes: &[Bytes]) -> Learned {
+        Learned::Known
+    }
+}
+
+/// What came of learning hashes from bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Learned {
+    /// Bytes of other chunks are still needed.
+    More,
+    /// The hashes are known.
+    Known,
+    /// The bytes are not those of the name.
+    OtherBytes,
 }
 
 /// Answers the overlay's peers as a tracker.
@@ -258,6 +298,8 @@ pub struct ServerCounts {
     pub malformed: u64,
     /// Those for which there was no room: connections and messages over the server's own bounds.
     pub shed: u64,
+    /// Peers that are logged in now, in protocols in which a peer stays connected to its tracker.
+    pub sessions: Option<u64>,
 }
 
 /// The one entry point to which tracker servers bring what they were asked.
@@ -341,6 +383,12 @@ pub struct TrackerHealth {
     pub sent: u64,
     /// Questions that its budget did not allow.
     pub shed: u64,
+    /// How the bridge stands with it, for people: what it was called, and why; empty where there is nothing to say.
+    pub standing: String,
+    /// Peers that it says it has, if it says so.
+    pub users: Option<u64>,
+    /// Contents that it says it has, if it says so.
+    pub contents: Option<u64>,
 }
 
 /// What one tracker may be asked at most.
@@ -385,6 +433,10 @@ pub trait ContentReader: Send + Sync {
     fn availability(&self) -> &Availability;
     /// Cancelled when the content is no longer served in this form: a session that serves it must end then.
     fn retired(&self) -> &CancellationToken;
+    /// Has a chunk brought that is not available yet, and waits until it is: for protocols in which the asking peer
+    /// chooses the order, and learns of no chunk that comes later. What is brought so costs a whole chunk: a seeder
+    /// asks for no more of them at once than it serves. Dropping the future takes the question back.
+    async fn prepare(&self, chunk: u32) -> Result<(), ReadError>;
     /// Reads a run of bytes that lies in available chunks. May wait.
     async fn read(&self, range: Range<u64>) -> Result<Bytes, ReadError>;
     /// Tells of a connected peer; it is forgotten when the attendance is dropped.
@@ -435,6 +487,11 @@ pub trait SourceSession: Send + Sync {
     /// Fetches a run of bytes that lies in one chunk. Several may be under way; they are asked for in the order of the
     /// calls. Dropping the future takes the question back.
     async fn fetch(&self, range: Range<u64>) -> Result<Bytes, SourceError>;
+    /// Asks the peer for finer hashes of a chunk, which prove themselves by a name, and gives which runs of these bytes
+    /// of the whole chunk are wrong by them, in the layout. `None` when the peer or the protocol has none.
+    async fn locate(&self, _chunk: u32, _bytes: Vec<Bytes>) -> Option<Vec<Range<u64>>> {
+        None
+    }
 }
 
 /// Why a peer does not give what it was asked for.

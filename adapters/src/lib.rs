@@ -4,13 +4,14 @@ mod availability;
 pub mod bittorrent;
 pub mod budget;
 mod contract;
+pub mod ed2k;
 pub mod message;
 pub mod registry;
 
 pub use availability::Availability;
 pub use contract::{
-    Adapter, Answer, Asked, Attendance, Budget, BuildError, Capability, Configured, ContentReader,
-    DescribeError, Description, Descriptor, Door, FileSpan, Handler, Host, Integrity, Leecher,
-    Library, Mode, ReadError, Seeder, ServerCounts, SourceError, SourceSession, TrackerClient,
-    TrackerHealth, TrackerServer, TrackerTerms,
+    AboutFile, Adapter, Answer, Asked, Attendance, Budget, BuildError, Capability, Configured,
+    ContentReader, DescribeError, Description, Descriptor, Door, FileSpan, Handler, Host,
+    Integrity, Learned, Leecher, Library, Mode, ReadError, Seeder, ServerCounts, SourceError,
+    SourceSession, TrackerClient, TrackerHealth, TrackerServer, TrackerTerms,
 };

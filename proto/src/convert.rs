@@ -1,5 +1,7 @@
 //! The checked types ⇄ the generated ones.
 
+mod search;
+
 use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
@@ -35,7 +37,7 @@ pub enum ConvertError {
     Content(#[from] ContentIdError),
 }
 
-fn invalid(field: &'static str, problem: impl ToString) -> ConvertError {
+pub(crate) fn invalid(field: &'static str, problem: impl ToString) -> ConvertError {
     ConvertError::Invalid { field, problem: problem.to_string() }
 }
 
@@ -57,14 +59,14 @@ impl TryFrom<&v1::Name> for Name {
     }
 }
 
-fn names(names: &[v1::Name]) -> Result<Vec<Name>, ConvertError> {
+pub(crate) fn names(names: &[v1::Name]) -> Result<Vec<Name>, ConvertError> {
     if names.is_empty() {
         return Err(ConvertError::Missing("names"));
     }
     names.iter().map(Name::try_from).collect()
 }
 
-fn native_names(names: Vec<Name>) -> Vec<v1::Name> {
+pub(crate) fn native_names(names: Vec<Name>) -> Vec<v1::Name> {
     names.into_iter().map(v1::Name::from).collect()
 }
 
@@ -152,10 +154,15 @@ impl From<Request> for v1::envelope::Body {
                 num_want: announce.num_want,
                 key: announce.key,
                 token: announce.token,
+                title: announce.title,
+                length: announce.length,
             }),
-            Request::Find(find) => {
-                Self::Find(v1::Find { names: native_names(find.names), num_want: find.num_want })
-            }
+            Request::Find(find) => Self::Find(v1::Find {
+                names: native_names(find.names),
+                num_want: find.num_want,
+                length: find.length,
+            }),
+            Request::Search(search) => Self::Search(search.into()),
             Request::SwarmQuery(query) => {
                 Self::SwarmQuery(v1::SwarmQuery { names: native_names(query.names) })
             }
@@ -181,10 +188,15 @@ impl TryFrom<&v1::envelope::Body> for Request {
                 num_want: announce.num_want,
                 key: announce.key,
                 token: announce.token.clone(),
+                title: announce.title.clone(),
+                length: announce.length,
             }),
-            Body::Find(find) => {
-                Self::Find(Find { names: names(&find.names)?, num_want: find.num_want })
-            }
+            Body::Find(find) => Self::Find(Find {
+                names: names(&find.names)?,
+                num_want: find.num_want,
+                length: find.length,
+            }),
+            Body::Search(search) => Self::Search(search.try_into()?),
             Body::SwarmQuery(query) => Self::SwarmQuery(SwarmQuery { names: names(&query.names)? }),
             _ => return Err(invalid("body", "it is not a question to a tracker")),
         })
@@ -215,6 +227,7 @@ impl From<Reply> for v1::envelope::Body {
                     })
                     .collect(),
             }),
+            Reply::Found(result) => Self::SearchResult(result.into()),
         }
     }
 }
@@ -257,6 +270,7 @@ impl TryFrom<&v1::envelope::Body> for Reply {
                     })
                     .collect::<Result<_, ConvertError>>()?,
             ),
+            Body::SearchResult(result) => Self::Found(result.try_into()?),
             _ => return Err(invalid("body", "it is not a tracker's answer")),
         })
     }

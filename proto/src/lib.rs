@@ -17,6 +17,7 @@ mod name;
 mod overlay;
 mod peer;
 mod scheme;
+mod search;
 
 pub use bits::Bits;
 pub use content::{ContentId, ContentIdError};
@@ -30,6 +31,10 @@ pub use name::{Name, NameError, parse_magnet_names};
 pub use overlay::{Evidence, OverlayId, OverlayIdError};
 pub use peer::{MAX_PEER_ID, Peer, PeerId, PeerIdError};
 pub use scheme::Scheme;
+pub use search::{
+    FileKind, MAX_QUERY_DEPTH, MAX_QUERY_TERMS, MAX_QUERY_TEXT, Query, Search, SearchHit,
+    SearchResult,
+};
 
 /// The compiled descriptors of all .proto files, for gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::{Name, Peer};
+use crate::{Name, Peer, Search, SearchResult};
 
 /// Where in its life a peer says it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -41,6 +41,10 @@ pub struct Announce {
     pub key: Option<u32>,
     /// What the tracker wanted to be told again; empty when it wanted nothing.
     pub token: Vec<u8>,
+    /// What the peer calls the content, a file name as a rule; empty when it did not say.
+    pub title: String,
+    /// Bytes of the content, if it said so.
+    pub length: Option<u64>,
 }
 
 impl Announce {
@@ -57,6 +61,8 @@ impl Announce {
             num_want: None,
             key: None,
             token: Vec::new(),
+            title: String::new(),
+            length: None,
         }
     }
 }
@@ -68,6 +74,16 @@ pub struct Find {
     pub names: Vec<Name>,
     /// How many peers are wanted.
     pub num_want: Option<u32>,
+    /// Bytes of the content, if that is known.
+    pub length: Option<u64>,
+}
+
+impl Find {
+    /// Asks for as many peers as there are.
+    #[must_use]
+    pub fn new(names: Vec<Name>) -> Self {
+        Self { names, num_want: None, length: None }
+    }
 }
 
 /// Asks for the size of swarms.
@@ -120,16 +136,19 @@ pub enum Request {
     Find(Find),
     /// Somebody asks for the size of swarms.
     SwarmQuery(SwarmQuery),
+    /// Somebody looks for contents.
+    Search(Search),
 }
 
 impl Request {
-    /// The names that the question is about.
+    /// The names that the question is about; a search is about none.
     #[must_use]
     pub fn names(&self) -> &[Name] {
         match self {
             Self::Announce(announce) => &announce.names,
             Self::Find(find) => &find.names,
             Self::SwarmQuery(query) => &query.names,
+            Self::Search(_) => &[],
         }
     }
 }
@@ -141,6 +160,8 @@ pub enum Reply {
     Peers(PeerList),
     /// To a swarm query; an unknown swarm is left out.
     Swarms(Vec<SwarmStat>),
+    /// To a search.
+    Found(SearchResult),
 }
 
 /// What went wrong, in words that hold for every protocol.

@@ -42,6 +42,7 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
     capabilities: &[Capability::Announce, Capability::Find, Capability::SwarmQuery],
     example: config::EXAMPLE,
     describe: describe::describe,
+    compose: None,
     messages: &messages::MESSAGES,
     configure,
 };

@@ -365,6 +365,9 @@ impl TrackerClient for BtTrackerClient {
             Request::SwarmQuery(query) => {
                 self.scrape(&query.names, deadline).await.map(Reply::Swarms)
             }
+            Request::Search(_) => {
+                Err(Fault::new(ErrorCode::Unsupported, "a BitTorrent tracker cannot search"))
+            }
         }
     }
 

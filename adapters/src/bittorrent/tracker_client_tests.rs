@@ -137,7 +137,7 @@ async fn announces_the_bridge_and_keeps_the_min_interval() {
     assert_eq!((list.peers.len(), list.interval.as_secs(), list.seeders), (1, 1000, Some(1)));
     let again = peers(&client, own(&[name], PeerEvent::Regular)).await;
     assert!(again.interval <= list.interval && again.peers == list.peers);
-    let find = Request::Find(Find { names: vec![name], num_want: None });
+    let find = Request::Find(Find::new(vec![name]));
     assert_eq!(peers(&client, find).await.peers, list.peers);
     assert_eq!(swarm.announces().len(), 1);
     peers(&client, own(&[name], PeerEvent::Completed)).await;
@@ -148,7 +148,7 @@ async fn announces_the_bridge_and_keeps_the_min_interval() {
     assert_eq!(events, [PeerEvent::Started, PeerEvent::Completed, PeerEvent::Stopped]);
     assert!(announces[0].peer.id.as_bytes().starts_with(b"-PB0100-abcdef"));
     assert_eq!(announces[0].peer.endpoint, SocketAddr::new(V4, 6881));
-    let find = Request::Find(Find { names: vec![name], num_want: Some(9) });
+    let find = Request::Find(Find { num_want: Some(9), ..Find::new(vec![name]) });
     peers(&client, find).await;
     let last = swarm.announces().pop().unwrap();
     assert_eq!((last.left, last.num_want, last.event), (Some(1), Some(9), PeerEvent::Regular));

@@ -151,6 +151,8 @@ pub fn unified_announce(announce: AnnounceRequest, seen: IpAddr) -> Request {
         num_want: announce.num_want,
         key: announce.key,
         token: announce.tracker_id.unwrap_or_default(),
+        title: String::new(),
+        length: None,
     })
 }
 
@@ -234,7 +236,7 @@ mod tests {
 
     #[test]
     fn the_bridge_announces_itself_where_nobody_is_named() {
-        let find = Find { names: vec![Name::btih([1; 20])], num_want: Some(50) };
+        let find = Find { num_want: Some(50), ..Find::new(vec![Name::btih([1; 20])]) };
         let announce = announce_of_find(find);
         let native = native_announce(&announce, [1; 20], BY, Some(b"id".to_vec()));
         assert_eq!((native.peer_id, native.port, native.left), (BY.peer_id, 6881, Some(1)));

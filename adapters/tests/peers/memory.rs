@@ -115,6 +115,10 @@ impl ContentReader for Reader {
         &self.0.retired
     }
 
+    async fn prepare(&self, _chunk: u32) -> Result<(), ReadError> {
+        Ok(())
+    }
+
     async fn read(&self, range: Range<u64>) -> Result<Bytes, ReadError> {
         let _ = self.0.readable.subscribe().wait_for(|readable| *readable).await;
         Ok(self.0.data.slice(range.start as usize..range.end as usize))

@@ -129,7 +129,7 @@ impl Gate {
         let main = request.names().first().map(Name::short);
         let event = match &request {
             Request::Announce(announce) => Some(announce.event),
-            Request::Find(_) | Request::SwarmQuery(_) => None,
+            Request::Find(_) | Request::SwarmQuery(_) | Request::Search(_) => None,
         };
         let answer = self.call(request, patience, Asks::Bridge).await;
         match (main, event) {
@@ -157,7 +157,7 @@ impl Gate {
         // Sizes say nothing of peers, and who leaves learns of none.
         let names = match &request {
             Request::Announce(announce) if announce.event == PeerEvent::Stopped => Vec::new(),
-            Request::SwarmQuery(_) => Vec::new(),
+            Request::SwarmQuery(_) | Request::Search(_) => Vec::new(),
             Request::Announce(_) | Request::Find(_) => request.names().to_vec(),
         };
         let start = Instant::now();
@@ -194,7 +194,7 @@ impl Gate {
         }
         let (gate, names) = (self.clone(), names.to_vec());
         self.refreshes.join(main, || async move {
-            let find = Request::Find(Find { names: names.clone(), num_want: Some(WANT) });
+            let find = Request::Find(Find { num_want: Some(WANT), ..Find::new(names.clone()) });
             // What came of it is in the lists.
             if gate.call(find, PATIENCE, Asks::Bridge).await.is_ok() && gate.is_absent(&main) {
                 // Some trackers make a peer of whoever asks: nobody shall be led to a bridge that brings nothing.
@@ -242,7 +242,7 @@ impl Gate {
             }
             match reply {
                 Reply::Peers(list) => Ok(list),
-                Reply::Swarms(_) => Ok(PeerList::default()),
+                Reply::Swarms(_) | Reply::Found(_) => Ok(PeerList::default()),
             }
         });
         let Some(flight) = flight else {

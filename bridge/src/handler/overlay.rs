@@ -85,6 +85,7 @@ impl Overlay {
             (Request::SwarmQuery(query), ..) => {
                 Answer::Now(Ok(Reply::Swarms(sizes(table, &query.names))))
             }
+            (Request::Search(_), ..) => Answer::Now(Err(no_search())),
         }
     }
 
@@ -127,11 +128,12 @@ impl Overlay {
                 (shorts(&find.names), want(find.num_want))
             }
             Request::SwarmQuery(query) => return Ok(Reply::Swarms(sizes(table, &query.names))),
+            Request::Search(_) => return Err(no_search()),
         };
         let mut list = table.list();
         let regular = match &request {
             Request::Announce(announce) => announce.event == PeerEvent::Regular,
-            Request::Find(_) | Request::SwarmQuery(_) => true,
+            Request::Find(_) | Request::SwarmQuery(_) | Request::Search(_) => true,
         };
         if let (Some(gate), Some(main)) = (&self.own.gate, request.names().first())
             && (!regular || gate.is_due(main))
@@ -211,6 +213,10 @@ impl Overlay {
         self.own.add(theirs.peers, asker, list);
         waits
     }
+}
+
+fn no_search() -> Fault {
+    Fault::new(ErrorCode::Unsupported, "the bridge does not search here")
 }
 
 fn shorts(names: &[Name]) -> Vec<Name> {

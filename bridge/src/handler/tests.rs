@@ -134,7 +134,7 @@ fn announce(name: u8, port: u16, event: PeerEvent) -> Request {
 async fn ask(handler: &MessageHandler, overlay: &str, hops: u32, request: Request) -> PeerList {
     match asked(handler, overlay, hops, request).await.unwrap() {
         Reply::Peers(list) => list,
-        Reply::Swarms(_) => panic!("sizes"),
+        Reply::Swarms(_) | Reply::Found(_) => panic!("no peers"),
     }
 }
 

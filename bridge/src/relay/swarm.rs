@@ -200,10 +200,11 @@ impl Swarm {
         let only_takes = role.upstream.is_empty() && event != PeerEvent::Stopped;
         if only_takes && around.handler.is_tracker_of(&self.overlay) {
             // Where the bridge keeps the swarm itself it need not be in it to see who is.
-            let find = Find { names: self.names.clone(), num_want: Some(WANT) };
+            let find =
+                Find { names: self.names.clone(), num_want: Some(WANT), length: Some(self.length) };
             return match around.handler.ask(&self.overlay, Request::Find(find), patience).await? {
                 Reply::Peers(list) => Ok(list),
-                Reply::Swarms(_) => Ok(PeerList::default()),
+                Reply::Swarms(_) | Reply::Found(_) => Ok(PeerList::default()),
             };
         }
         let held = (around.held)();
@@ -212,6 +213,8 @@ impl Swarm {
             downloaded: held,
             left: Some(self.length.saturating_sub(held)),
             num_want: Some(if event == PeerEvent::Stopped { 0 } else { WANT }),
+            title: self.title.clone(),
+            length: Some(self.length),
             ..Announce::new(
                 Peer::at(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0)),
                 self.names.clone(),
@@ -219,7 +222,7 @@ impl Swarm {
         });
         match around.handler.ask(&self.overlay, request, patience).await? {
             Reply::Peers(list) => Ok(list),
-            Reply::Swarms(_) => Ok(PeerList::default()),
+            Reply::Swarms(_) | Reply::Found(_) => Ok(PeerList::default()),
         }
     }
 

@@ -233,7 +233,9 @@ fn announce(request: &Request) -> Result<AnnounceRequest, DecodeError> {
     let announce = match request {
         Request::Find(find) => announce_of_find(find.clone()),
         Request::Announce(announce) => announce.clone(),
-        Request::SwarmQuery(_) => return Err(DecodeError("it is no announce".to_owned())),
+        Request::SwarmQuery(_) | Request::Search(_) => {
+            return Err(DecodeError("it is no announce".to_owned()));
+        }
     };
     let [info_hash] = hashes(&announce.names, 1)?[..] else {
         return Err(DecodeError("an announce of BitTorrent has one name".to_owned()));

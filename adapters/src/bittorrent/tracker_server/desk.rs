@@ -65,6 +65,6 @@ pub(super) fn without_peers(reply: Reply) -> Reply {
             list.peers.clear();
             Reply::Peers(list)
         }
-        swarms @ Reply::Swarms(_) => swarms,
+        other @ (Reply::Swarms(_) | Reply::Found(_)) => other,
     }
 }

@@ -54,6 +54,7 @@ impl Tally {
             refused: sum.refused + now(&self.refused),
             malformed: sum.malformed + now(&self.malformed),
             shed: sum.shed + now(&self.shed),
+            sessions: None,
         }
     }
 }

@@ -196,7 +196,7 @@ impl DemoPeer {
         });
         match client.call(request, Instant::now() + TRACKER).await? {
             Reply::Peers(list) => Ok(list.peers),
-            Reply::Swarms(_) => Ok(Vec::new()),
+            Reply::Swarms(_) | Reply::Found(_) => Ok(Vec::new()),
         }
     }
 }
@@ -233,6 +233,10 @@ impl ContentReader for HeldFile {
 
     fn retired(&self) -> &CancellationToken {
         &self.retired
+    }
+
+    async fn prepare(&self, _chunk: u32) -> Result<(), ReadError> {
+        Ok(())
     }
 
     async fn read(&self, range: Range<u64>) -> Result<Bytes, ReadError> {

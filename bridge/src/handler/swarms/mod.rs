@@ -254,6 +254,9 @@ impl Handler for SwarmTable {
             Request::SwarmQuery(query) => {
                 Ok(Reply::Swarms(query.names.iter().filter_map(|name| self.stat(name)).collect()))
             }
+            Request::Search(_) => {
+                Err(Fault::new(ErrorCode::Unsupported, "the table of swarms has no titles"))
+            }
         })
     }
 }

@@ -63,6 +63,17 @@ impl Reader {
         }
     }
 
+    /// Has a chunk brought, and says whether it is there now.
+    async fn brought(&self, chunk: u32) -> bool {
+        let (told, waits) = oneshot::channel();
+        lock(&self.shared.missed).entry((self.consumer().name, chunk)).or_default().push(told);
+        self.shared.wake.notify_one();
+        tokio::select! {
+            () = self.shared.retired.cancelled() => false,
+            again = tokio::time::timeout(REFETCH, waits) => matches!(again, Ok(Ok(()))),
+        }
+    }
+
     /// The bytes of a range, or the chunk in which one was evicted.
     async fn try_read(&self, range: &Range<u64>) -> Result<Result<Bytes, u32>, ReadError> {
         let layout = &self.name().binding.layout;
@@ -112,6 +123,17 @@ impl ContentReader for Reader {
         &self.shared.retired
     }
 
+    async fn prepare(&self, chunk: u32) -> Result<(), ReadError> {
+        let range = self.name().binding.layout.chunk_range(chunk);
+        if range.is_empty() {
+            return Err(ReadError::NotAvailable(range));
+        }
+        if self.availability().has(chunk) || self.brought(chunk).await {
+            return Ok(());
+        }
+        Err(ReadError::Failed("the bytes could not be had in time".into()))
+    }
+
     async fn read(&self, range: Range<u64>) -> Result<Bytes, ReadError> {
         let layout = &self.name().binding.layout;
         let sound = range.start < range.end && range.end <= layout.length();
@@ -124,16 +146,7 @@ impl ContentReader for Reader {
                 Ok(bytes) => return Ok(bytes),
                 Err(chunk) => chunk,
             };
-            let (told, waits) = oneshot::channel();
-            lock(&self.shared.missed)
-                .entry((self.consumer().name, evicted))
-                .or_default()
-                .push(told);
-            self.shared.wake.notify_one();
-            let again = tokio::select! {
-                () = self.shared.retired.cancelled() => false,
-                again = tokio::time::timeout(REFETCH, waits) => matches!(again, Ok(Ok(()))),
-            };
+            let again = self.brought(evicted).await;
             if !again {
                 break;
             }

@@ -187,14 +187,14 @@ impl Asker {
                         bencode(out, body, self.after);
                         return Outcome::Answered;
                     }
-                    Reply::Swarms(_) => unfit(),
+                    Reply::Swarms(_) | Reply::Found(_) => unfit(),
                 }
             }
             (Question::Scrape, Ok(Reply::Swarms(swarms))) => {
                 bencode(out, &write_scrape(&native_swarms(&swarms)), self.after);
                 return Outcome::Answered;
             }
-            (Question::Scrape, Ok(Reply::Peers(_))) => unfit(),
+            (Question::Scrape, Ok(Reply::Peers(_) | Reply::Found(_))) => unfit(),
             (_, Err(fault)) => fault,
         };
         bencode(out, &write_failure(&failure_of_fault(&fault)), self.after);

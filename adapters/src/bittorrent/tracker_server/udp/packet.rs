@@ -140,7 +140,7 @@ impl Asker {
         let fault = match (&self.question, result) {
             (Question::Announce { stopped: true, ipv6 }, Ok(reply)) => match without_peers(reply) {
                 Reply::Peers(list) => return self.peers(out, &list, *ipv6),
-                Reply::Swarms(_) => unfit(),
+                Reply::Swarms(_) | Reply::Found(_) => unfit(),
             },
             (Question::Announce { ipv6, .. }, Ok(Reply::Peers(list))) => {
                 return self.peers(out, &list, *ipv6);

@@ -1,0 +1,1 @@
+//! `[overlays.ed2k.<id>]`: how an eD2k overlay is configured.

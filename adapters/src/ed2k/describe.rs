@@ -1,0 +1,1 @@
+//! eD2k file links as descriptions, in the contract's words.

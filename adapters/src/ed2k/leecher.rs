@@ -1,0 +1,1 @@
+//! The leecher's face: the bridge downloads from eD2k clients.

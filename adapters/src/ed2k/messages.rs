@@ -1,0 +1,1 @@
+//! Captured tracker messages: recognised, decoded, unified, and what is lost.

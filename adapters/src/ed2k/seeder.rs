@@ -1,0 +1,1 @@
+//! The seeder's face: eD2k clients download from the bridge.

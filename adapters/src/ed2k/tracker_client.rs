@@ -1,0 +1,1 @@
+//! The tracker client's face: the bridge is logged in to an eD2k server.

@@ -1,0 +1,1 @@
+//! The tracker server's face: an eD2k server.

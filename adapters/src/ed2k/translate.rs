@@ -1,0 +1,1 @@
+//! Native messages ⇄ unified ones. Pure.

@@ -1,0 +1,1 @@
+//! Protocol obfuscation: the handshake and the RC4 stream.

@@ -1,0 +1,1 @@
+//! What clients say to each other about files, after their greeting.

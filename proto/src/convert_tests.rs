@@ -33,7 +33,7 @@ prop_compose! {
     ) -> Announce {
         let id = PeerId::try_from(&id[..]).unwrap();
         let peer = Peer { id, endpoint: endpoint.into() };
-        Announce { peer, names, event, uploaded, downloaded, left, num_want, key, token }
+        Announce { peer, names, event, uploaded, downloaded, left, num_want, key, token, title: String::from("t ü"), length: left }
     }
 }
 
@@ -74,7 +74,9 @@ fn any_body() -> impl Strategy<Value = Body> {
     let fault = (0usize..8, any::<Option<i32>>(), any::<String>(), any::<Option<u32>>());
     prop_oneof![
         any_announce().prop_map(|announce| Request::Announce(announce).into()),
-        find.prop_map(|(names, num_want)| Request::Find(Find { names, num_want }).into()),
+        find.prop_map(|(names, num_want)| {
+            Request::Find(Find { names, num_want, length: num_want.map(u64::from) }).into()
+        }),
         prop::collection::vec(any_name(), 1..4)
             .prop_map(|names| Request::SwarmQuery(SwarmQuery { names }).into()),
         swarms.prop_map(|swarms| {

@@ -150,6 +150,14 @@ fn tracker_text(tracker: &v1::TrackerStatus, now: Timestamp) -> String {
     if let Some(trip) = tracker.round_trip.and_then(|trip| Duration::try_from(trip).ok()) {
         let _ = write!(text, " in {} ms", trip.as_millis());
     }
+    if !tracker.standing.is_empty() {
+        let _ = write!(text, ", {}", plain(&tracker.standing));
+    }
+    for (count, what) in [(tracker.users, "users"), (tracker.contents, "contents")] {
+        if let Some(count) = count {
+            let _ = write!(text, ", {} {what}", grouped(count));
+        }
+    }
     if tracker.shed > 0 {
         let _ = write!(
             text,
@@ -172,9 +180,13 @@ fn tracker_text(tracker: &v1::TrackerStatus, now: Timestamp) -> String {
 
 /// The bridge as a tracker, in a line.
 fn server_text(server: &v1::TrackerServerStatus) -> String {
-    let mut text = format!(
-        "the bridge is a tracker at {}: {} swarms, {} peers; {} requests",
-        server.urls.join(", "),
+    let mut text = format!("the bridge is a tracker at {}: ", server.urls.join(", "));
+    if let Some(sessions) = server.sessions {
+        let _ = write!(text, "{} logged in, ", grouped(sessions));
+    }
+    let _ = write!(
+        text,
+        "{} swarms, {} peers; {} requests",
         grouped(server.swarms),
         grouped(server.peers),
         grouped(server.requests)
@@ -217,6 +229,9 @@ fn snapshot_json(snapshot: &Snapshot) -> Value {
             "budget_in_flight": tracker.budget_in_flight,
             "sent": tracker.sent,
             "shed": tracker.shed,
+            "standing": tracker.standing,
+            "users": tracker.users,
+            "contents": tracker.contents,
         })
     };
     let server = |server: &v1::TrackerServerStatus| {
@@ -229,6 +244,7 @@ fn snapshot_json(snapshot: &Snapshot) -> Value {
             "refused": server.refused,
             "malformed": server.malformed,
             "shed": server.shed,
+            "sessions": server.sessions,
         })
     };
     let swarm = |swarm: &v1::SwarmStatus| {
@@ -290,6 +306,9 @@ mod tests {
             rest: Some(prost_types::Duration { seconds: 14, nanos: 1 }),
             budget_per_second: 10,
             shed: 12_345,
+            standing: "low id: nobody can connect to it".to_owned(),
+            users: Some(1_000),
+            contents: Some(2_000_000),
             ..Default::default()
         };
         let swarm = v1::SwarmStatus {
@@ -312,6 +331,7 @@ mod tests {
                 peers: 1_000_000,
                 requests: 7,
                 malformed: 1,
+                sessions: Some(12),
                 ..Default::default()
             }),
             ..Default::default()
@@ -331,9 +351,10 @@ mod tests {
         let text = snapshot_text(&snapshot, Timestamp::from_second(1005).unwrap());
         for part in [
             "a (bittorrent, presence): unknown",
-            "http://t.example/announce: down, answered 5 s ago, 12,345 questions over its budget of 10 a second, left \
-             alone for 15 s, 3 failures since: refused",
-            "the bridge is a tracker at udp://127.0.0.1:6969/announce: 2 swarms, 1,000,000 peers; 7 requests, 1 malformed",
+            "http://t.example/announce: down, answered 5 s ago, low id: nobody can connect to it, 1,000 users, 2,000,000 contents, \
+             12,345 questions over its budget of 10 a second, left alone for 15 s, 3 failures since: refused",
+            "the bridge is a tracker at udp://127.0.0.1:6969/announce: 12 logged in, 2 swarms, 1,000,000 peers; \
+             7 requests, 1 malformed",
             "film",
             "! film: no source",
             "a → b",

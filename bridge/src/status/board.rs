@@ -140,6 +140,7 @@ impl Board {
             refused: counts.refused,
             malformed: counts.malformed,
             shed: counts.shed,
+            sessions: counts.sessions,
         })
     }
 }
@@ -164,6 +165,9 @@ fn tracker(health: TrackerHealth) -> v1::TrackerStatus {
         budget_in_flight: health.budget.in_flight,
         sent: health.sent,
         shed: health.shed,
+        standing: health.standing,
+        users: health.users,
+        contents: health.contents,
     }
 }
 

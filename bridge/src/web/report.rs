@@ -273,6 +273,14 @@ fn trackers(all: &[OverlayStatus], out: &mut Families) -> fmt::Result {
     out.gauges(
         count("tracker_budget_in_flight", "Questions without an answer that the tracker may have"),
         each(all, |tracker| Some(tracker.budget_in_flight)),
+    )?;
+    out.gauges(
+        count("tracker_users", "Peers that the tracker says it has"),
+        each(all, |tracker| tracker.users),
+    )?;
+    out.gauges(
+        count("tracker_contents", "Contents that the tracker says it has"),
+        each(all, |tracker| tracker.contents),
     )
 }
 
@@ -291,6 +299,10 @@ fn servers(all: &[OverlayStatus], out: &mut Families) -> fmt::Result {
     out.gauges(
         count("server_peers", "Peers that the bridge keeps as a tracker, in all swarms"),
         each(|server| server.peers),
+    )?;
+    out.gauges(
+        count("server_sessions", "Peers that are logged in to the bridge as a tracker"),
+        servers().filter_map(|(labels, server)| Some((labels, server.sessions?))),
     )?;
     out.counters(
         count("server_requests", "Messages that came to the bridge as a tracker"),

@@ -27,6 +27,8 @@ fn report() -> Report {
         answered_share: Some(0.5),
         sent: 7,
         shed: 3,
+        standing: "high id".to_owned(),
+        users: Some(1_200_000),
         ..Default::default()
     };
     let swarm = |announced, trouble: &str| v1::SwarmStatus {
@@ -50,6 +52,7 @@ fn report() -> Report {
             requests: 12,
             answered: 10,
             shed: 1,
+            sessions: Some(4),
             ..Default::default()
         }),
         ..Default::default()
@@ -125,6 +128,9 @@ fn everything_is_told_with_its_kind_unit_and_labels() {
         "p2pbridge_tracker_round_trip_seconds{overlay=\"a\",tracker=\"http://t.example/a\\\"b\"} 0.25\n",
         "p2pbridge_tracker_answered_ratio{overlay=\"a\",tracker=\"http://t.example/a\\\"b\"} 0.5\n",
         "p2pbridge_tracker_sent_total{overlay=\"a\",tracker=\"http://t.example/a\\\"b\"} 7\n",
+        "# TYPE p2pbridge_tracker_users gauge\n\
+         p2pbridge_tracker_users{overlay=\"a\",tracker=\"http://t.example/a\\\"b\"} 1200000\n",
+        "p2pbridge_server_sessions{overlay=\"a\"} 4\n",
         "p2pbridge_swarms{overlay=\"a\"} 2\n",
         "p2pbridge_swarms_announced{overlay=\"a\"} 1\n",
         "p2pbridge_swarms_troubled{overlay=\"a\"} 1\n",
@@ -144,6 +150,7 @@ fn everything_is_told_with_its_kind_unit_and_labels() {
     }
     assert!(text.ends_with("\n# EOF\n"));
     assert!(!text.contains("tracker_last_answer"), "what is not known is left out");
+    assert!(!text.contains("tracker_contents") && !text.contains("high id"));
     assert!(!text.contains("film") && !text.contains("urn:"), "no content is named");
 }
 

@@ -3,8 +3,10 @@
 mod availability;
 pub mod bittorrent;
 pub mod budget;
+mod config;
 mod contract;
 pub mod ed2k;
+mod listen;
 pub mod message;
 pub mod registry;
 

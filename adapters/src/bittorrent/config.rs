@@ -1,6 +1,5 @@
 //! `[overlays.bittorrent.<id>]`: how a BitTorrent overlay is configured.
 
-mod at;
 mod example;
 mod form;
 mod tiers;
@@ -17,7 +16,7 @@ pub use self::{
     example::EXAMPLE,
     url::{TrackerUrl, TrackerUrlError},
 };
-use crate::{Budget, Mode, TrackerTerms};
+use crate::{Budget, Mode, TrackerTerms, config};
 
 /// The most trackers of one overlay.
 pub const MAX_TRACKERS: usize = 32;
@@ -61,14 +60,7 @@ impl BtConfig {
     /// Where peers reach what listens at these addresses: an unspecified one stands for the public ones of its family.
     #[must_use]
     pub fn reachable(&self, listening: &[SocketAddr]) -> Vec<SocketAddr> {
-        let each = listening.iter().flat_map(|at| {
-            let stands = |ip: &&IpAddr| at.ip().is_unspecified() && ip.is_ipv4() == at.is_ipv4();
-            let public =
-                self.public.iter().filter(stands).map(|ip| SocketAddr::new(*ip, at.port()));
-            let said = (!at.ip().is_unspecified()).then_some(*at);
-            public.chain(said)
-        });
-        each.collect()
+        config::reachable(listening, &self.public)
     }
 }
 
@@ -77,14 +69,7 @@ impl BtConfig {
 /// # Errors
 /// When the text is no TOML, or an overlay in it is not right; the error knows the line.
 pub fn parse(text: &str) -> Result<BTreeMap<OverlayId, BtConfig>, toml::de::Error> {
-    let checked = form::read(text)?.into_iter().map(|(id, form)| {
-        let config = form.check().map_err(|(path, problem)| {
-            let steps = ["overlays", "bittorrent", id.as_str()].map(at::Step::Key);
-            at::error_at(text, &[&steps[..], &path].concat(), &problem)
-        })?;
-        Ok((id, config))
-    });
-    checked.collect()
+    config::parse::<form::Form>(text)
 }
 
 #[cfg(test)]

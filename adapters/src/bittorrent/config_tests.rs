@@ -7,18 +7,6 @@ fn one(keys: &str) -> Result<BtConfig, toml::de::Error> {
     parse(&text).map(|mut all| all.remove(&"a".parse().unwrap()).unwrap())
 }
 
-/// The example with every setting that it shows, in a mode that takes them all.
-fn spelt_out() -> String {
-    let setting = |line: &str| {
-        let rest = line.strip_prefix("# ")?;
-        let key = rest.split_once(" = ").map(|(key, _)| key);
-        let is_key = |key: &str| key.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase());
-        (rest.starts_with('[') || key.is_some_and(is_key)).then(|| rest.to_owned())
-    };
-    let lines = EXAMPLE.lines().map(|line| setting(line).unwrap_or_else(|| line.to_owned()));
-    lines.map(|line| line + "\n").collect()
-}
-
 #[test]
 fn the_example_shows_the_defaults() {
     let id = "example".parse().unwrap();
@@ -27,7 +15,7 @@ fn the_example_shows_the_defaults() {
     assert_eq!(short.trackers.iter().map(Vec::len).collect::<Vec<_>>(), [1, 2]);
     assert_eq!((short.max_sessions, short.upload_slots), (400, 16));
     assert_eq!(short.budget, Budget { per_second: 50, in_flight: 16 });
-    let text = spelt_out();
+    let text = config::spelt_out(EXAMPLE);
     assert_eq!(text.matches("\nmode = \"presence\"\n").count(), 1);
     let text = text.replace("\"presence\"\n", "\"front\"\n");
     let long = parse(&text).unwrap().remove(&id).unwrap();

@@ -6,7 +6,6 @@ pub mod create;
 pub mod describe;
 pub mod identity;
 pub mod leecher;
-mod listen;
 pub mod magnet;
 pub mod merkle;
 pub mod messages;
@@ -31,7 +30,7 @@ use self::{
 };
 use crate::{
     Adapter, BuildError, Capability, Configured, Descriptor, Door, Host, Mode, Seeder,
-    TrackerClient, TrackerServer,
+    TrackerClient, TrackerServer, listen,
 };
 
 /// BitTorrent's row in the registry.

@@ -31,11 +31,10 @@ use self::{
 use super::{
     connection::{ConnectionError, answer, greet},
     identity::Identity,
-    listen,
     metainfo::wire_hash,
     wire::peer::Handshake,
 };
-use crate::{BuildError, ContentReader, Library, Seeder};
+use crate::{BuildError, ContentReader, Library, Seeder, listen};
 
 /// How often upload slots go round when more peers want one than there are.
 const ROTATION: Duration = Duration::from_secs(10);

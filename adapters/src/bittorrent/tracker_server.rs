@@ -29,8 +29,7 @@ use self::{
     http::{Room, Site},
     tally::Tally,
 };
-use super::listen;
-use crate::{BuildError, Handler, ServerCounts, TrackerServer};
+use crate::{BuildError, Handler, ServerCounts, TrackerServer, listen};
 
 /// How long an answer may take to be found.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);

@@ -8,6 +8,7 @@ pub mod identity;
 pub mod leecher;
 pub mod messages;
 pub mod seeder;
+pub mod sources;
 pub mod tracker_client;
 pub mod tracker_server;
 pub mod translate;

@@ -1,24 +1,26 @@
 //! The form of an overlay in the file, and what must fit together in it.
 
 use std::{
-    collections::BTreeMap,
-    fmt,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
-use p2pbridge_proto::OverlayId;
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::Deserialize;
 
-use super::{
-    BtConfig, TrackerConfig, TrackerUrl,
-    at::Step::{self, Key, Place},
-    tiers::tiers,
+use super::{BtConfig, TrackerConfig, TrackerUrl, tiers::tiers};
+use crate::{
+    Mode,
+    config::{
+        self, Misfit,
+        at::Step::{Key, Place},
+        misfit,
+        values::{
+            BudgetForm, TermsForm, addresses, count, doubled, listen, mode, names, public, seconds,
+            within,
+        },
+    },
 };
-use crate::{Budget, Mode, TrackerTerms};
 
-/// The longest interval, in seconds.
-const DAY: u64 = 24 * 3600;
 /// Where the tracker listens unless told otherwise.
 const TRACKER_PORT: u16 = 6969;
 /// Where the seeder listens unless told otherwise.
@@ -71,58 +73,11 @@ struct TrackerForm {
     trust_forwarded_for: bool,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct BudgetForm {
-    #[serde(deserialize_with = "within::<_, 1, 1_000_000>")]
-    per_second: usize,
-    #[serde(deserialize_with = "within::<_, 1, 10_000>")]
-    in_flight: usize,
-}
+impl config::Form for Form {
+    const PROTOCOL: &'static str = "bittorrent";
+    type Config = BtConfig;
 
-impl Default for BudgetForm {
-    fn default() -> Self {
-        let Budget { per_second, in_flight } = Budget::default();
-        let number = |number| usize::try_from(number).unwrap_or(usize::MAX);
-        Self { per_second: number(per_second), in_flight: number(in_flight) }
-    }
-}
-
-/// What does not fit: the value below the overlay's table, and why.
-pub(super) type Misfit = (Vec<Step<'static>>, String);
-
-fn misfit<T>(path: &[Step<'static>], problem: impl fmt::Display) -> Result<T, Misfit> {
-    Err((path.to_vec(), problem.to_string()))
-}
-
-/// Reads the overlays of a file, each for itself.
-pub(super) fn read(text: &str) -> Result<BTreeMap<OverlayId, Form>, toml::de::Error> {
-    #[derive(Deserialize)]
-    struct File {
-        #[serde(default)]
-        overlays: Overlays,
-    }
-    #[derive(Deserialize, Default)]
-    struct Overlays {
-        #[serde(default)]
-        bittorrent: BTreeMap<Id, Form>,
-    }
-    let file: File = toml::from_str(text)?;
-    Ok(file.overlays.bittorrent.into_iter().map(|(id, form)| (id.0, form)).collect())
-}
-
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Id(OverlayId);
-
-impl<'de> Deserialize<'de> for Id {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map(Self).map_err(D::Error::custom)
-    }
-}
-
-impl Form {
-    /// The overlay, if all of it fits together.
-    pub(super) fn check(mut self) -> Result<BtConfig, Misfit> {
+    fn check(mut self) -> Result<BtConfig, Misfit> {
         self.check_trackers()?;
         self.trackers.retain(|tier| !tier.is_empty());
         let tracker = match (self.mode, self.tracker) {
@@ -141,7 +96,6 @@ impl Form {
             }
             (mode, Some(form)) => Some(form.check(mode)?),
         };
-        let number = |number| u32::try_from(number).unwrap_or(u32::MAX);
         let config = BtConfig {
             mode: self.mode,
             trackers: self.trackers,
@@ -150,22 +104,16 @@ impl Form {
             max_sessions: self.max_sessions,
             upload_slots: self.upload_slots,
             tracker,
-            budget: Budget {
-                per_second: number(self.budget.per_second),
-                in_flight: number(self.budget.in_flight),
-            },
+            budget: self.budget.budget(),
         };
         if config.mode != Mode::Presence && config.reachable(&config.listen).is_empty() {
-            let problem = format!(
-                "with mode = \"{}\" the bridge itself tells peers where it is: give `public` the \
-                 addresses by which they reach this host, or let `listen` name one",
-                config.mode
-            );
-            return misfit(&[Key("mode")], problem);
+            return misfit(&[Key("mode")], config::nowhere(config.mode));
         }
         Ok(config)
     }
+}
 
+impl Form {
     fn check_trackers(&self) -> Result<(), Misfit> {
         if self.mode != Mode::Front && self.trackers.iter().all(Vec::is_empty) {
             let problem = "an overlay needs at least one tracker in `trackers`; only with mode = \
@@ -227,112 +175,21 @@ impl TrackerForm {
                 );
             }
         }
-        let terms = TrackerTerms::default();
-        let interval = self.interval.unwrap_or(terms.interval);
-        let peers = self.peers.unwrap_or(terms.peers);
-        if self.min_interval.is_some_and(|least| least > interval) {
-            let problem = format!("`min_interval` is longer than `interval` ({interval:?})");
-            return misfit(&[Key("tracker"), Key("min_interval")], problem);
-        }
-        if self.peers_per_swarm.is_some_and(|one| one > peers) {
-            let problem = format!("`peers_per_swarm` is more than `peers` ({peers})");
-            return misfit(&[Key("tracker"), Key("peers_per_swarm")], problem);
-        }
+        let terms = TermsForm {
+            interval: self.interval,
+            min_interval: self.min_interval,
+            swarms: self.swarms,
+            peers: self.peers,
+            peers_per_swarm: self.peers_per_swarm,
+            bound_only: self.names,
+        };
         Ok(TrackerConfig {
             http,
             udp,
-            terms: TrackerTerms {
-                interval,
-                min_interval: self.min_interval.unwrap_or(terms.min_interval).min(interval),
-                swarms: self.swarms.unwrap_or(terms.swarms),
-                peers,
-                peers_per_swarm: self.peers_per_swarm.unwrap_or(terms.peers_per_swarm).min(peers),
-                bound_only: self.names,
-            },
+            terms: terms.check(Key("tracker"))?,
             trust_forwarded_for: self.trust_forwarded_for,
         })
     }
-}
-
-/// The first address that was there before; a port that the system chooses is never the same.
-fn doubled(addresses: &[SocketAddr]) -> Option<(usize, SocketAddr)> {
-    let twice = |(place, address): &(usize, SocketAddr)| {
-        address.port() != 0 && addresses.iter().take(*place).any(|other| other == address)
-    };
-    addresses.iter().copied().enumerate().find(twice)
-}
-
-fn mode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mode, D::Error> {
-    match String::deserialize(deserializer)?.as_str() {
-        "presence" => Ok(Mode::Presence),
-        "front" => Ok(Mode::Front),
-        "inline" => Ok(Mode::Inline),
-        other => Err(D::Error::custom(format!(
-            "`{other}` is no mode: it can be \"presence\", \"front\" or \"inline\""
-        ))),
-    }
-}
-
-/// Whether only bound names are served.
-fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    match String::deserialize(deserializer)?.as_str() {
-        "any" => Ok(false),
-        "bound" => Ok(true),
-        other => Err(D::Error::custom(format!("`{other}` can be \"any\" or \"bound\""))),
-    }
-}
-
-fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
-    let listen = addresses(deserializer)?.unwrap_or_default();
-    if listen.is_empty() {
-        return Err(D::Error::custom("peers need at least one address to reach the bridge at"));
-    }
-    Ok(listen)
-}
-
-fn public<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::Error> {
-    let public = Vec::<IpAddr>::deserialize(deserializer)?;
-    match public.iter().find(|ip| ip.is_unspecified() || ip.is_multicast()) {
-        Some(ip) => Err(D::Error::custom(format!("nobody can be reached at {ip}"))),
-        None if public.len() > 16 => {
-            Err(D::Error::custom(format!("{} addresses are more than 16", public.len())))
-        }
-        None => Ok(public),
-    }
-}
-
-fn addresses<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Vec<SocketAddr>>, D::Error> {
-    let addresses = Vec::deserialize(deserializer)?;
-    match addresses.len() {
-        0..=16 => Ok(Some(addresses)),
-        many => Err(D::Error::custom(format!("{many} addresses are more than 16"))),
-    }
-}
-
-fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    let seconds = i64::deserialize(deserializer)?;
-    match u64::try_from(seconds) {
-        Ok(some @ 1..=DAY) => Ok(Some(Duration::from_secs(some))),
-        _ => Err(D::Error::custom(format!("{seconds} seconds are not within 1 and {DAY}"))),
-    }
-}
-
-fn count<'de, D: Deserializer<'de>, const MOST: usize>(
-    deserializer: D,
-) -> Result<Option<usize>, D::Error> {
-    within::<D, 1, MOST>(deserializer).map(Some)
-}
-
-fn within<'de, D: Deserializer<'de>, const LEAST: usize, const MOST: usize>(
-    deserializer: D,
-) -> Result<usize, D::Error> {
-    let number = i64::deserialize(deserializer)?;
-    usize::try_from(number)
-        .ok()
-        .filter(|number| (LEAST..=MOST).contains(number))
-        .ok_or_else(|| D::Error::custom(format!("{number} is not within {LEAST} and {MOST}")))
 }
 
 fn default_listen() -> Vec<SocketAddr> {

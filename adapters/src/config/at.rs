@@ -9,14 +9,14 @@ use serde::{
 
 /// What leads to a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step<'a> {
+pub(crate) enum Step<'a> {
     Key(&'a str),
     /// A place in a list.
     Place(usize),
 }
 
 /// The error with this text at the value to which a path leads in a file, or at the last one on the way.
-pub(super) fn error_at(text: &str, path: &[Step<'_>], problem: &str) -> toml::de::Error {
+pub(crate) fn error_at(text: &str, path: &[Step<'_>], problem: &str) -> toml::de::Error {
     let mut error = toml::Deserializer::parse(text)
         .and_then(|file| At { path, problem }.deserialize(file))
         .err()

@@ -16,7 +16,7 @@ const DATAGRAMS: usize = 4 << 20;
 ///
 /// # Errors
 /// When the address cannot be listened at.
-pub(super) fn tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+pub(crate) fn tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let mut one = tcp_group(address, 1)?;
     one.pop().ok_or_else(|| io::ErrorKind::NotFound.into())
 }
@@ -25,7 +25,7 @@ pub(super) fn tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 ///
 /// # Errors
 /// When the address cannot be listened at.
-pub(super) fn tcp_group(
+pub(crate) fn tcp_group(
     address: SocketAddr,
     count: usize,
 ) -> io::Result<Vec<std::net::TcpListener>> {
@@ -45,7 +45,7 @@ pub(super) fn tcp_group(
 ///
 /// # Errors
 /// When the address cannot be had.
-pub(super) fn udp_group(address: SocketAddr, count: usize) -> io::Result<Vec<std::net::UdpSocket>> {
+pub(crate) fn udp_group(address: SocketAddr, count: usize) -> io::Result<Vec<std::net::UdpSocket>> {
     let sockets = group(address, count, || {
         let socket = open(address, Type::DGRAM, Protocol::UDP)?;
         socket.set_recv_buffer_size(DATAGRAMS)?;
@@ -56,7 +56,7 @@ pub(super) fn udp_group(address: SocketAddr, count: usize) -> io::Result<Vec<std
 
 /// Every address at which what listens so may be seen: at all addresses of this host, when it listens at all of them, and
 /// at those by which it is known outside.
-pub(super) fn seen_at(listening: &[SocketAddr], public: &[IpAddr]) -> Vec<SocketAddr> {
+pub(crate) fn seen_at(listening: &[SocketAddr], public: &[IpAddr]) -> Vec<SocketAddr> {
     let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
     let here: Vec<IpAddr> = interfaces
         .filter_map(|interface| {
@@ -74,7 +74,7 @@ pub(super) fn seen_at(listening: &[SocketAddr], public: &[IpAddr]) -> Vec<Socket
 }
 
 /// Whether an address cannot be listened at because this machine has no IPv6: then `[::]` may be left out.
-pub(super) fn is_ipv6_missing(address: SocketAddr, error: &io::Error) -> bool {
+pub(crate) fn is_ipv6_missing(address: SocketAddr, error: &io::Error) -> bool {
     /// `EAFNOSUPPORT` of Linux.
     const NO_FAMILY: i32 = 97;
     address.ip() == Ipv6Addr::UNSPECIFIED

@@ -12,6 +12,7 @@ mod content;
 mod convert;
 mod envelope;
 mod layout;
+mod link;
 mod message;
 mod name;
 mod overlay;
@@ -24,6 +25,10 @@ pub use content::{ContentId, ContentIdError};
 pub use convert::ConvertError;
 pub use envelope::{Body, Envelope, MAX_MESSAGE_ID};
 pub use layout::{Extent, Layout, LayoutError};
+pub use link::{
+    ED2K_PART, Ed2kFileLink, Ed2kLink, Ed2kParts, Ed2kServerLink, LinkError, MAX_ED2K_LINK,
+    MAX_LINK_SOURCES,
+};
 pub use message::{
     Announce, ErrorCode, Fault, Find, PeerEvent, PeerList, Reply, Request, SwarmQuery, SwarmStat,
 };

@@ -93,6 +93,14 @@ impl Name {
         Self { scheme: Scheme::Btih, digest: padded }
     }
 
+    /// An eD2k hash of a file.
+    #[must_use]
+    pub fn ed2k(digest: [u8; 16]) -> Self {
+        let mut padded = [0; 32];
+        padded[..16].copy_from_slice(&digest);
+        Self { scheme: Scheme::Ed2k, digest: padded }
+    }
+
     /// A name whose scheme has digests of 32 bytes; `None` for another scheme.
     #[must_use]
     pub fn with_32(scheme: Scheme, digest: [u8; 32]) -> Option<Self> {

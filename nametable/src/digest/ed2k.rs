@@ -4,7 +4,7 @@
 //! others do not ("blue"). A content shorter than a part is named by its only part's hash in both.
 
 use md4::{Digest, Md4};
-use p2pbridge_proto::{Name, Scheme};
+use p2pbridge_proto::{ED2K_PART, Name, Scheme};
 
 use super::{
     forest::Forest,
@@ -12,7 +12,7 @@ use super::{
 };
 
 /// Bytes of a part.
-pub(crate) const PART: u64 = 9_728_000;
+pub(crate) const PART: u64 = ED2K_PART;
 
 /// A part is a leaf.
 pub(crate) struct Parts;

@@ -4,6 +4,7 @@ use std::{collections::HashSet, sync::atomic::Ordering};
 
 use super::{
     driver::{Driver, State},
+    plan::Want,
     sources::SourceId,
 };
 use crate::relay::grid::Part;
@@ -73,7 +74,8 @@ impl Driver {
                     if let Part::Block(block) = part
                         && matches!(self.blocks[block], State::Missing)
                     {
-                        self.urgent.push((block, consumer));
+                        let of = (origin.name, sent);
+                        self.urgent.push(Want { block, consumer, of, soon: true });
                     }
                 }
                 self.check_if_complete(origin.name, sent);

@@ -334,10 +334,7 @@ impl Driver {
                     attendee.outstanding += u32::from(lacks);
                 }
             }
-        }
-        drop(attendees);
-        for reader in lock(&shared.missed).remove(&(name, chunk)).unwrap_or_default() {
-            let _ = reader.send(());
+            lock(&shared.wishes).answer((number, chunk), Ok(()));
         }
     }
 

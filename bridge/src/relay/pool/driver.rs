@@ -21,6 +21,7 @@ use super::{
     check::Checked,
     demand::{Demand, Move},
     lock,
+    plan::Want,
     sources::{Source, SourceId, Sources},
 };
 use crate::{
@@ -100,7 +101,7 @@ pub(super) struct Driver {
     pub(super) sources: Sources,
     pub(super) jobs: JoinSet<Done>,
     /// Blocks that are wanted before all others.
-    pub(super) urgent: Vec<(usize, usize)>,
+    pub(super) urgent: Vec<Want>,
     /// Source chunks that must come from one source alone, so that a liar is known.
     pub(super) solo: HashSet<(usize, u32)>,
     /// Checks whose bytes were given up while they ran: a bad outcome says nothing of the blocks that are here now.
@@ -183,7 +184,7 @@ impl Driver {
             }
         }
         shared.common.in_memory.fetch_sub(self.in_memory, Ordering::Relaxed);
-        lock(&shared.missed).clear();
+        lock(&shared.wishes).clear();
     }
 
     fn take(&mut self, done: Result<Done, tokio::task::JoinError>) {

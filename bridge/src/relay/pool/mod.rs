@@ -13,6 +13,7 @@ mod pace;
 mod plan;
 mod reader;
 mod sources;
+mod wishes;
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -25,13 +26,12 @@ use std::{
 use p2pbridge_adapters::{Availability, Description, Leecher};
 use p2pbridge_nametable::{Binding, NameTable};
 use p2pbridge_proto::{Bits, ContentId, Name, OverlayId};
-use tokio::{
-    sync::{Notify, oneshot},
-    time::Instant,
-};
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use reader::Reader;
+
+use wishes::Wishes;
 
 use super::{
     cache::BlockCache,
@@ -122,8 +122,8 @@ pub(crate) struct Shared {
     next_attendee: AtomicU64,
     /// Bytes that served peers have taken.
     taken: AtomicU64,
-    /// Readers that wait for a chunk (consumer's name, chunk) which was announced and has been evicted since.
-    missed: Mutex<HashMap<(usize, u32), Vec<oneshot::Sender<()>>>>,
+    /// Chunks that readers wait for.
+    wishes: Mutex<Wishes>,
     wake: Notify,
     trouble: Mutex<String>,
     /// Peers of each source swarm from which bytes come now.
@@ -199,7 +199,7 @@ impl Pool {
             attendees: Mutex::default(),
             next_attendee: AtomicU64::new(0),
             taken: AtomicU64::new(0),
-            missed: Mutex::default(),
+            wishes: Mutex::default(),
             wake: Notify::new(),
             trouble: Mutex::default(),
             connected: Mutex::default(),

@@ -16,6 +16,9 @@ use crate::relay::{grid::Part, limits::Limits};
 /// How long the plan waits for memory that other pools hold.
 const WAIT_FOR_MEMORY: Duration = Duration::from_millis(100);
 
+/// Bytes that are planned at least before no more chunks are read ahead in one plan.
+const MOST_PLANNED: u64 = 64 << 20;
+
 /// A source is too late for what is wanted at once when it takes so many times as long as the quickest that has it, and
 /// so many seconds more.
 const TOO_LATE: f64 = 4.0;
@@ -31,26 +34,45 @@ enum Refusal {
     Limited(Instant),
 }
 
+/// A name and one of its chunks.
+type Chunk = (usize, u32);
+
 /// A block that is to be fetched.
-struct Want {
-    block: usize,
-    consumer: usize,
-    /// Whether it is of the chunk that is served next, or that somebody waits for.
-    first: bool,
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Want {
+    pub(super) block: usize,
+    pub(super) consumer: usize,
+    /// For the sake of which chunk.
+    pub(super) of: Chunk,
+    /// Whether somebody waits for it, or it is of the chunk that is served next.
+    pub(super) soon: bool,
+}
+
+/// What is to be fetched.
+#[derive(Default)]
+struct Wants {
+    wants: Vec<Want>,
+    /// Bytes of them.
+    bytes: u64,
+    /// The chunks for the sake of which something is fetched, or being fetched, in order.
+    chunks: Vec<Chunk>,
 }
 
 impl Driver {
     /// Asks sources for what is wanted, as far as the bounds allow.
     pub(super) fn plan(&mut self) {
-        self.note_missed();
         self.let_go();
         self.give_up_laggards();
         self.sources.measure(self.shared.common.limits.per_source, Instant::now());
-        let wanted = self.wanted();
+        let Wants { wants, chunks, .. } = self.wanted();
+        // However little memory is left, one chunk goes on, so that no pool waits for another for ever: the first that
+        // somebody has.
+        let mut chunks = chunks.into_iter();
+        let mut exempt = chunks.next();
         // Nobody holds something that is wanted; something wanted finds nobody with room.
         let (mut lonely, mut starved, mut limited) = (false, false, false);
         let mut asked = HashSet::new();
-        for want in &wanted {
+        for want in &wants {
             if !asked.insert(want.block) || !matches!(self.blocks[want.block], State::Missing) {
                 continue;
             }
@@ -58,11 +80,14 @@ impl Driver {
                 starved = true;
                 break;
             }
-            match self.ask(want) {
+            match self.ask(want, exempt == Some(want.of)) {
                 Ok(()) => {}
                 Err(Refusal::NoSource { held_by_nobody }) => {
                     starved = true;
                     lonely |= held_by_nobody;
+                    if held_by_nobody && exempt == Some(want.of) {
+                        exempt = chunks.next();
+                    }
                 }
                 // Others may have what else is wanted, by another route.
                 Err(Refusal::Limited(again)) => {
@@ -72,15 +97,15 @@ impl Driver {
                 Err(Refusal::Bound) => break,
             }
         }
-        self.urgent.retain(|(block, _)| matches!(self.blocks[*block], State::Missing));
+        self.urgent.retain(|want| matches!(self.blocks[want.block], State::Missing));
         if lonely {
             self.drop_useless();
         }
         starved |= limited && self.another_route_is_free();
         let taken = self.shared.taken.load(Ordering::Relaxed);
         self.demand.note(taken, starved, Instant::now());
-        self.mind_sources(!wanted.is_empty(), lonely);
-        self.explain(wanted.is_empty(), lonely);
+        self.mind_sources(!wants.is_empty(), lonely);
+        self.explain(wants.is_empty(), lonely);
     }
 
     /// Whether some source can be asked for more.
@@ -101,15 +126,18 @@ impl Driver {
         }
     }
 
-    /// What is missing, in the order in which it is to be fetched, with the consumer for whom it is.
-    fn wanted(&mut self) -> Vec<Want> {
+    /// What is missing, in the order in which it is to be fetched: what decides who lied, what readers wait for, and what
+    /// is read ahead.
+    fn wanted(&mut self) -> Wants {
         let shared = self.shared.clone();
-        let urgent = self.urgent.iter();
-        let mut wanted: Vec<Want> = urgent
-            .map(|(block, consumer)| Want { block: *block, consumer: *consumer, first: true })
-            .collect();
-        // However little memory is left, one chunk goes on, so that no pool waits for another for ever.
-        let mut first_chunk = None;
+        let mut wanted = Wants::default();
+        for want in &self.urgent {
+            wanted.add(*want, shared.grid.blocks()[want.block].length);
+        }
+        for (consumer, chunk) in self.mind_wishes() {
+            self.want_chunk(&mut wanted, consumer, chunk, true);
+        }
+        let most = shared.common.limits.in_memory.saturating_mul(2).max(MOST_PLANNED);
         let attendees = lock(&shared.attendees);
         for attendee in attendees.values() {
             let Some(holds) = &attendee.holds else { continue };
@@ -122,34 +150,46 @@ impl Driver {
                 *first += 1;
             }
             for chunk in *first..layout.chunk_count() {
-                if room == 0 {
+                if room == 0 || wanted.bytes > most {
                     break;
                 }
                 if holds.has(chunk) || consumer.availability.has(chunk) {
                     continue;
                 }
                 room -= 1;
-                for part in shared.grid.parts(layout, chunk) {
-                    if let Part::Block(block) = part
-                        && matches!(self.blocks[block], State::Missing)
-                    {
-                        let first = *first_chunk.get_or_insert((consumer.name, chunk))
-                            == (consumer.name, chunk);
-                        wanted.push(Want { block, consumer: attendee.consumer, first });
-                    }
-                }
+                self.want_chunk(&mut wanted, attendee.consumer, chunk, false);
             }
         }
         wanted
     }
 
-    fn ask(&mut self, want: &Want) -> Result<(), Refusal> {
-        let Want { block: number, consumer, first } = *want;
+    /// Adds what is missing of a consumer's chunk.
+    fn want_chunk(&self, wanted: &mut Wants, consumer: usize, chunk: u32, soon: bool) {
+        let shared = &self.shared;
+        let name = shared.consumers[consumer].name;
+        let of = (name, chunk);
+        for part in shared.grid.parts(&shared.names[name].binding.layout, chunk) {
+            let Part::Block(block) = part else { continue };
+            match self.blocks[block] {
+                State::Missing => {
+                    let soon = soon || wanted.chunks.first().is_none_or(|first| *first == of);
+                    let want = Want { block, consumer, of, soon };
+                    wanted.add(want, shared.grid.blocks()[block].length);
+                }
+                State::Fetching { .. } => wanted.add_chunk(of),
+                State::Here { .. } | State::Stored => {}
+            }
+        }
+    }
+
+    /// Asks a source for a block; `exempt` from the bound of memory or not.
+    fn ask(&mut self, want: &Want, exempt: bool) -> Result<(), Refusal> {
+        let Want { block: number, consumer, .. } = *want;
         let shared = self.shared.clone();
         let limits = &shared.common.limits;
         let block = shared.grid.blocks()[number];
         let length = u64::from(block.length);
-        if !first && shared.common.in_memory.load(Ordering::Relaxed) + length > limits.in_memory {
+        if !exempt && shared.common.in_memory.load(Ordering::Relaxed) + length > limits.in_memory {
             self.wake_at = self.wake_at.min(Instant::now() + WAIT_FOR_MEMORY);
             return Err(Refusal::Bound);
         }
@@ -228,7 +268,7 @@ impl Driver {
         }
         // What is wanted at once is not left to a slow source when a quick one will have room soon.
         let too_late = soonest.mul_add(TOO_LATE, TOO_LATE_AT_LEAST);
-        best.filter(|(_, expected, _)| !want.first || *expected <= too_late)
+        best.filter(|(_, expected, _)| !want.soon || *expected <= too_late)
             .map(|(_, _, id)| id)
             .ok_or(limited.map_or(Refusal::NoSource { held_by_nobody }, Refusal::Limited))
     }
@@ -268,49 +308,6 @@ impl Driver {
         owners
     }
 
-    /// Blocks of chunks that were announced and evicted, and that a peer now asks for.
-    fn note_missed(&mut self) {
-        let shared = self.shared.clone();
-        let chunks: Vec<(usize, u32)> = {
-            let mut missed = lock(&shared.missed);
-            missed.retain(|_, readers| {
-                readers.retain(|reader| !reader.is_closed());
-                !readers.is_empty()
-            });
-            missed.keys().copied().collect()
-        };
-        for (name, chunk) in chunks {
-            if self.names[name].checking.contains(&chunk) {
-                continue;
-            }
-            let Some(consumer) = shared.consumers.iter().position(|c| c.name == name) else {
-                continue;
-            };
-            self.refresh_stored(name, chunk);
-            let layout = &shared.names[name].binding.layout;
-            let mut complete = true;
-            for part in shared.grid.parts(layout, chunk) {
-                if let Part::Block(block) = part {
-                    match self.blocks[block] {
-                        State::Missing => {
-                            complete = false;
-                            self.names[name].checked.clear(chunk);
-                            if !self.urgent.contains(&(block, consumer)) {
-                                self.urgent.push((block, consumer));
-                            }
-                        }
-                        State::Fetching { .. } => complete = false,
-                        State::Here { .. } | State::Stored => {}
-                    }
-                }
-            }
-            if complete {
-                self.names[name].checked.clear(chunk);
-                self.start_check(name, chunk);
-            }
-        }
-    }
-
     /// Says why nothing moves, in words for the operator.
     fn explain(&mut self, nothing_wanted: bool, lonely: bool) {
         if self.spool_rests.is_some_and(|until| until > Instant::now()) {
@@ -328,6 +325,21 @@ impl Driver {
             "no source is known: the other overlay's tracker names no peer"
         };
         self.shared.set_trouble(text);
+    }
+}
+
+impl Wants {
+    fn add(&mut self, want: Want, length: u32) {
+        self.add_chunk(want.of);
+        self.bytes += u64::from(length);
+        self.wants.push(want);
+    }
+
+    fn add_chunk(&mut self, chunk: Chunk) {
+        // Blocks come chunk by chunk.
+        if self.chunks.last() != Some(&chunk) {
+            self.chunks.push(chunk);
+        }
     }
 }
 

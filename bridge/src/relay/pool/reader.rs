@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use p2pbridge_adapters::{Attendance, Availability, ContentReader, Description, ReadError};
 use p2pbridge_proto::{Bits, Layout};
-use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Attendee, Consumer, PoolName, Shared, lock};
@@ -19,8 +19,8 @@ use crate::relay::grid::Block;
 
 /// Chunks, served in part, that are remembered for one peer.
 const MOST_PARTLY: usize = 1_000;
-/// How long a reader waits for a chunk that was evicted and must be fetched again.
-const REFETCH: Duration = Duration::from_secs(60);
+/// How long a reader waits for a chunk that is not here, or not any more.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A content as one overlay's peers download it.
 pub(crate) struct Reader {
@@ -63,14 +63,22 @@ impl Reader {
         }
     }
 
-    /// Has a chunk brought, and says whether it is there now.
-    async fn brought(&self, chunk: u32) -> bool {
-        let (told, waits) = oneshot::channel();
-        lock(&self.shared.missed).entry((self.consumer().name, chunk)).or_default().push(told);
+    /// Has a chunk brought that is not here.
+    async fn bring(&self, chunk: u32) -> Result<(), ReadError> {
+        let failed = |why: String| Err(ReadError::Failed(format!("chunk {chunk}: {why}")));
+        let waits = lock(&self.shared.wishes).make((self.consumer, chunk), Instant::now());
+        let Some(waits) = waits else {
+            return failed("too much is waited for already".into());
+        };
         self.shared.wake.notify_one();
         tokio::select! {
-            () = self.shared.retired.cancelled() => false,
-            again = tokio::time::timeout(REFETCH, waits) => matches!(again, Ok(Ok(()))),
+            () = self.shared.retired.cancelled() => failed("it is not served any more".into()),
+            told = tokio::time::timeout(PATIENCE, waits) => match told {
+                Ok(Ok(Ok(()))) => Ok(()),
+                Ok(Ok(Err(why))) => failed(why.into()),
+                Ok(Err(_)) => failed("it is not served any more".into()),
+                Err(_) => failed(format!("it was not brought within {PATIENCE:?}")),
+            },
         }
     }
 
@@ -128,10 +136,10 @@ impl ContentReader for Reader {
         if range.is_empty() {
             return Err(ReadError::NotAvailable(range));
         }
-        if self.availability().has(chunk) || self.brought(chunk).await {
-            return Ok(());
+        match self.availability().has(chunk) {
+            true => Ok(()),
+            false => self.bring(chunk).await,
         }
-        Err(ReadError::Failed("the bytes could not be had in time".into()))
     }
 
     async fn read(&self, range: Range<u64>) -> Result<Bytes, ReadError> {
@@ -146,10 +154,7 @@ impl ContentReader for Reader {
                 Ok(bytes) => return Ok(bytes),
                 Err(chunk) => chunk,
             };
-            let again = self.brought(evicted).await;
-            if !again {
-                break;
-            }
+            self.bring(evicted).await?;
         }
         Err(ReadError::Failed("the bytes were evicted, and could not be fetched again".into()))
     }

@@ -1,5 +1,6 @@
 //! One folder per P2P protocol, all of the same shape, behind one [contract](Descriptor).
 
+mod admission;
 mod availability;
 pub mod bittorrent;
 pub mod budget;

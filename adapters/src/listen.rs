@@ -5,7 +5,12 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
+use p2pbridge_proto::OverlayId;
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tracing::warn;
+
+use crate::BuildError;
 
 /// Connections that the kernel keeps until they are taken.
 const BACKLOG: i32 = 1024;
@@ -19,6 +24,31 @@ const DATAGRAMS: usize = 4 << 20;
 pub(crate) fn tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let mut one = tcp_group(address, 1)?;
     one.pop().ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+/// Listens for connections at each of these addresses; must be called inside a tokio runtime. A machine without IPv6 may
+/// leave out `[::]` if it has another address.
+///
+/// # Errors
+/// When an address cannot be listened at.
+pub(crate) fn tcp_each(
+    overlay: &OverlayId,
+    addresses: &[SocketAddr],
+) -> Result<Vec<TcpListener>, BuildError> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        match tcp(*address).and_then(TcpListener::from_std) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if is_ipv6_missing(*address, &error) && addresses.len() > 1 => {
+                warn!(%overlay, %address, %error, "no IPv6 here: this address is left out");
+            }
+            Err(source) => {
+                let what = format!("listen on {address}");
+                return Err(BuildError { overlay: overlay.clone(), what, source });
+            }
+        }
+    }
+    Ok(listeners)
 }
 
 /// Listens for connections with several sockets.

@@ -1,6 +1,5 @@
 //! The seeder face: BitTorrent peers download from the bridge. It takes connections, and makes some itself.
 
-mod admission;
 mod choker;
 mod dialer;
 mod session;
@@ -22,19 +21,18 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
-use self::{
-    admission::{Admission, Ticket},
-    choker::Choker,
-    dialer::Dialer,
-    session::Session,
-};
+use self::{choker::Choker, dialer::Dialer, session::Session};
 use super::{
     connection::{ConnectionError, answer, greet},
     identity::Identity,
     metainfo::wire_hash,
     wire::peer::Handshake,
 };
-use crate::{BuildError, ContentReader, Library, Seeder, listen};
+use crate::{
+    BuildError, ContentReader, Library, Seeder,
+    admission::{Admission, Ticket},
+    listen,
+};
 
 /// How often upload slots go round when more peers want one than there are.
 const ROTATION: Duration = Duration::from_secs(10);
@@ -59,7 +57,7 @@ pub struct BtSeeder {
     overlay: OverlayId,
     identity: Arc<Identity>,
     endpoints: Vec<SocketAddr>,
-    admission: Arc<Admission>,
+    admission: Arc<Admission<[u8; 20]>>,
     choker: Arc<Choker>,
     invitations: mpsc::Sender<Invitation>,
     /// Taken by the one call of `serve`.
@@ -86,21 +84,7 @@ impl BtSeeder {
         config: &SeederConfig,
         identity: Arc<Identity>,
     ) -> Result<Arc<Self>, BuildError> {
-        let mut listeners = Vec::new();
-        for address in &config.listen {
-            match listen::tcp(*address).and_then(TcpListener::from_std) {
-                Ok(listener) => listeners.push(listener),
-                Err(error)
-                    if listen::is_ipv6_missing(*address, &error) && config.listen.len() > 1 =>
-                {
-                    warn!(%overlay, %address, %error, "no IPv6 here: this address is left out");
-                }
-                Err(source) => {
-                    let what = format!("listen on {address}");
-                    return Err(BuildError { overlay: overlay.clone(), what, source });
-                }
-            }
-        }
+        let listeners = listen::tcp_each(overlay, &config.listen)?;
         let endpoints =
             listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let (invitations, invited) = mpsc::channel(MAX_INVITATIONS);
@@ -126,7 +110,7 @@ impl BtSeeder {
         self: Arc<Self>,
         mut stream: TcpStream,
         peer: SocketAddr,
-        ticket: Ticket,
+        ticket: Ticket<[u8; 20]>,
         library: Arc<dyn Library>,
     ) {
         let find = |hash| library.open(&Name::btih(hash));
@@ -160,7 +144,7 @@ impl BtSeeder {
         &self,
         stream: TcpStream,
         peer: SocketAddr,
-        ticket: Ticket,
+        ticket: Ticket<[u8; 20]>,
         reader: Arc<dyn ContentReader>,
         theirs: Handshake,
     ) {

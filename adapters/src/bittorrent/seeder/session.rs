@@ -18,11 +18,10 @@ use super::{
             peer::{Block, Features, Limits, Message},
         },
     },
-    admission::Ticket,
     choker::{Choker, Seat},
     upload::{Answer, MAX_ASKED, Upload},
 };
-use crate::{Attendance, ContentReader};
+use crate::{Attendance, ContentReader, admission::Ticket};
 
 /// A peer that has not told what it holds after so long counts as holding nothing.
 const TELLING: Duration = Duration::from_secs(2);
@@ -61,7 +60,7 @@ pub(super) struct Session<'a> {
     fast: bool,
     reader: Arc<dyn ContentReader>,
     attendance: Box<dyn Attendance>,
-    ticket: &'a Ticket,
+    ticket: &'a Ticket<[u8; 20]>,
     seat: Seat,
     upload: Upload,
     /// How much of the availability was announced.
@@ -86,7 +85,7 @@ impl<'a> Session<'a> {
         peer: SocketAddr,
         features: Features,
         reader: Arc<dyn ContentReader>,
-        ticket: &'a Ticket,
+        ticket: &'a Ticket<[u8; 20]>,
         choker: &Arc<Choker>,
     ) -> Self {
         let added = reader.availability().watch();

@@ -17,35 +17,35 @@ const GREETING_GRACE: Duration = Duration::from_secs(1);
 /// When there is no room, a peer that has wanted nothing for so long goes.
 const IDLE_GRACE: Duration = Duration::from_secs(30);
 
-/// The table of connected peers.
+/// The table of connected peers. `K` is what a peer joins: the hash of a torrent, for example.
 #[derive(Debug)]
-pub(super) struct Admission {
+pub(crate) struct Admission<K> {
     max: usize,
-    table: Mutex<Table>,
-}
-
-#[derive(Debug, Default)]
-struct Table {
-    next: u64,
-    entries: HashMap<u64, Entry>,
+    table: Mutex<Table<K>>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Table<K> {
+    next: u64,
+    entries: HashMap<u64, Entry<K>>,
+}
+
+#[derive(Debug)]
+struct Entry<K> {
     ip: IpAddr,
     /// Where it takes connections, if that is known.
     listens: Option<SocketAddr>,
-    stage: Stage,
+    stage: Stage<K>,
     since: Instant,
     evict: CancellationToken,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum Stage<K> {
     Greeting,
-    /// It has greeted for this torrent.
+    /// It has greeted, and joined this.
     Joined {
-        hash: [u8; 20],
+        what: K,
         wants: bool,
         whole: bool,
     },
@@ -53,33 +53,33 @@ enum Stage {
 
 /// A place in the table; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Ticket {
+pub(crate) struct Ticket<K: Copy + PartialEq> {
     id: u64,
-    admission: Arc<Admission>,
+    admission: Arc<Admission<K>>,
     evict: CancellationToken,
 }
 
-impl Admission {
+impl<K: Copy + PartialEq> Admission<K> {
     /// A table with this many places.
-    pub(super) fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { max, table: Mutex::default() })
+    pub(crate) fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self { max, table: Mutex::new(Table { next: 0, entries: HashMap::new() }) })
     }
 
     /// Peers in the table.
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.lock().entries.len()
     }
 
-    /// Whether a peer that takes connections there has a session for this torrent.
-    pub(super) fn is_connected(&self, hash: &[u8; 20], peer: &SocketAddr) -> bool {
+    /// Whether a peer that takes connections there has joined this.
+    pub(crate) fn is_connected(&self, what: &K, peer: &SocketAddr) -> bool {
         self.lock().entries.values().any(|entry| {
             entry.listens.as_ref() == Some(peer)
-                && matches!(&entry.stage, Stage::Joined { hash: other, .. } if other == hash)
+                && matches!(&entry.stage, Stage::Joined { what: other, .. } if other == what)
         })
     }
 
     /// A place for a peer, if there is one, or one can be made.
-    pub(super) fn admit(self: &Arc<Self>, peer: SocketAddr) -> Option<Ticket> {
+    pub(crate) fn admit(self: &Arc<Self>, peer: SocketAddr) -> Option<Ticket<K>> {
         let (ip, now) = (peer.ip(), Instant::now());
         let mut table = self.lock();
         let same = || table.entries.values().filter(|entry| entry.ip == ip).count();
@@ -103,12 +103,12 @@ impl Admission {
         Some(Ticket { id, admission: self.clone(), evict })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, Table<K>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Entry {
+impl<K> Entry<K> {
     /// Whether it may go when there is no room, and how readily: first those who do not greet, then seeds, then those
     /// who want nothing; within a kind, the longest.
     fn dispensable(&self, now: Instant) -> Option<(u8, Duration)> {
@@ -123,40 +123,40 @@ impl Entry {
     }
 }
 
-impl Ticket {
+impl<K: Copy + PartialEq> Ticket<K> {
     /// Waits until the peer has to go.
-    pub(super) async fn evicted(&self) {
+    pub(crate) async fn evicted(&self) {
         self.evict.cancelled().await;
     }
 
     /// The peer takes connections there.
-    pub(super) fn listens_on(&self, address: SocketAddr) {
+    pub(crate) fn listens_on(&self, address: SocketAddr) {
         self.change(|entry| entry.listens = Some(address));
     }
 
-    /// The peer has greeted for this torrent.
-    pub(super) fn joined(&self, hash: [u8; 20]) {
-        self.change(|entry| entry.enter(Stage::Joined { hash, wants: false, whole: false }));
+    /// The peer has greeted, and joined this.
+    pub(crate) fn joined(&self, what: K) {
+        self.change(|entry| entry.enter(Stage::Joined { what, wants: false, whole: false }));
     }
 
     /// What the peer is like now: whether it wants anything, and whether it holds everything.
-    pub(super) fn is_now(&self, wants: bool, whole: bool) {
+    pub(crate) fn is_now(&self, wants: bool, whole: bool) {
         self.change(|entry| {
-            if let Stage::Joined { hash, .. } = entry.stage {
-                entry.enter(Stage::Joined { hash, wants, whole });
+            if let Stage::Joined { what, .. } = entry.stage {
+                entry.enter(Stage::Joined { what, wants, whole });
             }
         });
     }
 
-    fn change(&self, change: impl FnOnce(&mut Entry)) {
+    fn change(&self, change: impl FnOnce(&mut Entry<K>)) {
         if let Some(entry) = self.admission.lock().entries.get_mut(&self.id) {
             change(entry);
         }
     }
 }
 
-impl Entry {
-    fn enter(&mut self, stage: Stage) {
+impl<K: PartialEq> Entry<K> {
+    fn enter(&mut self, stage: Stage<K>) {
         if self.stage != stage {
             self.stage = stage;
             self.since = Instant::now();
@@ -164,7 +164,7 @@ impl Entry {
     }
 }
 
-impl Drop for Ticket {
+impl<K: Copy + PartialEq> Drop for Ticket<K> {
     fn drop(&mut self) {
         self.admission.lock().entries.remove(&self.id);
     }
@@ -182,7 +182,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn silent_ones_make_room_and_workers_stay() {
-        let admission = Admission::new(2);
+        let admission = Admission::<[u8; 20]>::new(2);
         let worker = admission.admit(peer(1)).unwrap();
         worker.joined([1; 20]);
         worker.is_now(true, false);
@@ -204,7 +204,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_address_cannot_take_every_place() {
-        let admission = Admission::new(1000);
+        let admission = Admission::<[u8; 20]>::new(1000);
         let held: Vec<_> = std::iter::from_fn(|| admission.admit(peer(1))).collect();
         assert_eq!(held.len(), PER_ADDRESS);
         assert!(admission.admit(peer(2)).is_some());

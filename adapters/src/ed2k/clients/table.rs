@@ -1,0 +1,141 @@
+//! Which clients are known, where they listen, and what was said of them before they were met.
+
+use std::{
+    collections::HashMap,
+    hash::Hash as Hashed,
+    net::SocketAddr,
+    sync::{Arc, Weak},
+};
+
+use tokio::sync::oneshot;
+
+use super::{
+    super::wire::{ClientId, Hash, hello::Crypt},
+    client::{Client, Key},
+    link::Link,
+};
+
+/// Clients of which something was said; over it, what was said first is forgotten.
+const MAX_HINTS: usize = 20_000;
+/// Clients with a low id that are waited for.
+const MAX_AWAITED: usize = 256;
+
+/// What is said of a client beside its address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Hint {
+    /// Its user hash.
+    pub(crate) hash: Option<Hash>,
+    /// What it wants of obfuscation.
+    pub(crate) crypt: Crypt,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    by_key: Book<Key>,
+    by_endpoint: Book<SocketAddr>,
+    hints: HashMap<SocketAddr, (u64, Hint)>,
+    said: u64,
+    awaited: Vec<(SocketAddr, oneshot::Sender<Arc<Link>>)>,
+}
+
+/// Clients that live, by something.
+#[derive(Debug)]
+struct Book<K> {
+    clients: HashMap<K, Weak<Client>>,
+    /// Dead entries are swept out when it has grown to this.
+    sweep_at: usize,
+}
+
+impl<K> Default for Book<K> {
+    fn default() -> Self {
+        Self { clients: HashMap::new(), sweep_at: 64 }
+    }
+}
+
+impl<K: Hashed + Eq> Book<K> {
+    fn find(&self, key: &K) -> Option<Arc<Client>> {
+        self.clients.get(key)?.upgrade()
+    }
+
+    fn put(&mut self, key: K, client: &Arc<Client>) {
+        if self.clients.len() >= self.sweep_at {
+            self.clients.retain(|_, client| client.strong_count() > 0);
+            self.sweep_at = (self.clients.len() * 2).max(64);
+        }
+        self.clients.insert(key, Arc::downgrade(client));
+    }
+}
+
+impl Table {
+    /// The client with this key, known or new.
+    pub(super) fn client(&mut self, key: Key) -> Arc<Client> {
+        if let Some(client) = self.by_key.find(&key) {
+            return client;
+        }
+        let client = Client::new(key);
+        self.by_key.put(key, &client);
+        client
+    }
+
+    /// A connection with the client that listens there, or has this low id.
+    pub(super) fn link_to(&self, endpoint: &SocketAddr) -> Option<Arc<Link>> {
+        self.by_endpoint.find(endpoint)?.link()
+    }
+
+    /// A client has connected, or was connected to at an endpoint: it is found there from now on, and whoever waits for
+    /// it is told.
+    pub(super) fn met(&mut self, link: &Arc<Link>, dialled: Option<SocketAddr>) {
+        let greeting = link.greeting();
+        let low = match ClientId::from_number(greeting.id) {
+            ClientId::Low(0) | ClientId::High(_) => None,
+            low @ ClientId::Low(_) => Some(low.endpoint(greeting.port)),
+        };
+        for endpoint in [Some(link.listens()), low, dialled].into_iter().flatten() {
+            self.by_endpoint.put(endpoint, link.client());
+        }
+        if greeting.port != 0 {
+            let hint = Hint { hash: Some(greeting.hash), crypt: link.options().crypt };
+            self.hint(link.listens(), hint);
+        }
+        self.awaited.retain(|(_, waiter)| !waiter.is_closed());
+        let now = self.awaited.extract_if(.., |(endpoint, _)| Some(*endpoint) == low);
+        for (_, waiter) in now.collect::<Vec<_>>() {
+            // Who does not wait any more needs nothing.
+            let _ = waiter.send(link.clone());
+        }
+    }
+
+    /// Waits for a client with a low id; `None` when too many are waited for.
+    pub(super) fn await_low(
+        &mut self,
+        endpoint: SocketAddr,
+    ) -> Option<oneshot::Receiver<Arc<Link>>> {
+        self.awaited.retain(|(_, waiter)| !waiter.is_closed());
+        if self.awaited.len() >= MAX_AWAITED {
+            return None;
+        }
+        let (waiter, link) = oneshot::channel();
+        self.awaited.push((endpoint, waiter));
+        Some(link)
+    }
+
+    /// Takes down what is said of a client. What is said without a user hash does not overwrite one.
+    pub(super) fn hint(&mut self, endpoint: SocketAddr, hint: Hint) {
+        self.said += 1;
+        if let Some((said, known)) = self.hints.get_mut(&endpoint) {
+            *said = self.said;
+            *known = Hint { hash: hint.hash.or(known.hash), crypt: hint.crypt };
+            return;
+        }
+        if self.hints.len() >= MAX_HINTS {
+            let half = self.said - MAX_HINTS as u64 / 2;
+            self.hints.retain(|_, (said, _)| *said > half);
+        }
+        self.hints.insert(endpoint, (self.said, hint));
+    }
+
+    /// What was said of a client.
+    pub(super) fn hint_of(&self, endpoint: &SocketAddr) -> Hint {
+        self.hints.get(endpoint).map(|(_, hint)| *hint).unwrap_or_default()
+    }
+}

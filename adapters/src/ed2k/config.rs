@@ -2,20 +2,17 @@
 
 mod example;
 mod form;
-mod server;
+mod servers;
 
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
 };
 
-use p2pbridge_proto::OverlayId;
+use p2pbridge_proto::{Ed2kServerLink, OverlayId};
 use serde::Deserialize;
 
-pub use self::{
-    example::EXAMPLE,
-    server::{ServerAddress, ServerAddressError},
-};
+pub use self::example::EXAMPLE;
 use crate::{Budget, Mode, TrackerTerms, config};
 
 /// The most servers of one overlay.
@@ -28,7 +25,7 @@ pub struct Ed2kConfig {
     pub mode: Mode,
     /// In presence mode the servers to log in to, in order; never empty there. In front mode those of which clients are
     /// told.
-    pub servers: Vec<ServerAddress>,
+    pub servers: Vec<Ed2kServerLink>,
     /// Where its clients reach the bridge, in IPv4; never empty.
     pub listen: Vec<SocketAddr>,
     /// The addresses by which its clients reach this host, in IPv4, where `listen` has none; not empty in front, unless

@@ -5,9 +5,10 @@ use std::{
     time::Duration,
 };
 
+use p2pbridge_proto::Ed2kServerLink;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::{Ed2kConfig, MAX_SERVERS, Obfuscation, ServerAddress, ServerTable};
+use super::{Ed2kConfig, Obfuscation, ServerTable, servers::servers};
 use crate::{
     Mode,
     config::{
@@ -37,7 +38,7 @@ pub(super) struct Form {
     #[serde(default, deserialize_with = "mode")]
     mode: Mode,
     #[serde(default, deserialize_with = "servers")]
-    servers: Vec<ServerAddress>,
+    servers: Vec<Ed2kServerLink>,
     #[serde(default = "default_listen", deserialize_with = "listen")]
     listen: Vec<SocketAddr>,
     #[serde(default, deserialize_with = "public")]
@@ -210,14 +211,6 @@ fn beside(tcp: &[SocketAddr]) -> Result<Vec<SocketAddr>, Misfit> {
         },
     });
     each.collect()
-}
-
-fn servers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ServerAddress>, D::Error> {
-    let servers = Vec::deserialize(deserializer)?;
-    match servers.len() {
-        0..=MAX_SERVERS => Ok(servers),
-        many => Err(D::Error::custom(format!("{many} servers are more than {MAX_SERVERS}"))),
-    }
 }
 
 /// A text of so many bytes, without control characters but line breaks.

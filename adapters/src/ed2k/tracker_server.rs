@@ -1,6 +1,6 @@
 //! The tracker server's face: an eD2k server.
 
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::net::{SocketAddr, SocketAddrV4};
 
 /// Where an eD2k server listens, and what it says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +21,8 @@ pub struct ServerConfig {
     pub max_files_per_client: usize,
     /// Servers that clients are told of.
     pub other_servers: Vec<SocketAddrV4>,
-    /// Addresses by which peers reach this host, where it listens at all of them.
-    pub public: Vec<IpAddr>,
+    /// Where clients reach the bridge's own seeder.
+    pub reachable: Vec<SocketAddr>,
 }
 
 impl Default for ServerConfig {
@@ -37,7 +37,7 @@ impl Default for ServerConfig {
             max_sessions: 4096,
             max_files_per_client: 5000,
             other_servers: Vec::new(),
-            public: Vec::new(),
+            reachable: Vec::new(),
         }
     }
 }

@@ -13,6 +13,8 @@ pub use self::{
     },
 };
 
+pub(super) use self::reply::{put_servers, read_servers};
+
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::{Cursor, WireError};

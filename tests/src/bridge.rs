@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use crate::wait::eventually;
-use crate::{Json, Launch, Program, Scene, free_port, run};
+use crate::{Ed2kOverlay, Json, Launch, Program, Scene, free_port, run};
 
 /// The binary: `P2P_BRIDGE_BIN`, or the one beside the running tests.
 #[must_use]
@@ -153,8 +153,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Its gRPC port.
     pub grpc_port: u16,
-    /// Overlays.
+    /// BitTorrent overlays.
     pub overlays: Vec<OverlayConfig>,
+    /// eD2k overlays.
+    pub ed2k: Vec<Ed2kOverlay>,
     /// From, to, agreement.
     pub routes: Vec<(String, String, String)>,
     /// Whether peers may be named as they are across the routes.
@@ -175,15 +177,45 @@ impl Config {
     /// These two overlays, `a` and `b`, with one route from `a` to `b` under the agreement `demo-1`.
     #[must_use]
     pub fn of(scene: &Scene, a: OverlayConfig, b: OverlayConfig) -> Self {
+        let routes = vec![("a".into(), "b".into(), "demo-1".into())];
+        Self { overlays: vec![a, b], routes, ..Self::empty(scene) }
+    }
+
+    /// No overlay yet, and no route.
+    #[must_use]
+    pub fn empty(scene: &Scene) -> Self {
+        let grpc_port = free_port();
         Self {
-            data_dir: scene.file("data"),
-            grpc_port: free_port(),
-            overlays: vec![a, b],
-            routes: vec![("a".into(), "b".into(), "demo-1".into())],
+            data_dir: scene.file(&format!("data-{grpc_port}")),
+            grpc_port,
+            overlays: Vec::new(),
+            ed2k: Vec::new(),
+            routes: Vec::new(),
             direct: false,
             log: "info,p2p_bridge=debug,p2pbridge_adapters=debug",
             more: String::new(),
         }
+    }
+
+    /// With an eD2k overlay more.
+    #[must_use]
+    pub fn with_ed2k(mut self, overlay: Ed2kOverlay) -> Self {
+        self.ed2k.push(overlay);
+        self
+    }
+
+    /// With a BitTorrent overlay more.
+    #[must_use]
+    pub fn with_bittorrent(mut self, overlay: OverlayConfig) -> Self {
+        self.overlays.push(overlay);
+        self
+    }
+
+    /// With a route more.
+    #[must_use]
+    pub fn with_route(mut self, from: &str, to: &str, agreement: &str) -> Self {
+        self.routes.push((from.into(), to.into(), agreement.into()));
+        self
     }
 
     /// The same with a second route back, under the agreement `demo-2`.
@@ -205,6 +237,9 @@ impl Config {
             text += &overlay.toml();
         }
         let direct = if self.direct { "direct = true\n" } else { "" };
+        for overlay in &self.ed2k {
+            text += &overlay.toml();
+        }
         for (from, to, agreement) in &self.routes {
             write!(
                 text,

@@ -10,11 +10,13 @@
     reason = "a harness fails by panicking: the test shows it"
 )]
 
+mod amule;
 mod announce;
 mod aria2;
 mod bridge;
 mod check;
 mod counting;
+mod ed2k;
 mod evil;
 mod files;
 mod film;
@@ -23,6 +25,7 @@ mod hostile;
 mod http;
 mod libtorrent;
 pub mod load;
+mod namespace;
 mod oracles;
 mod peer;
 mod ports;
@@ -36,11 +39,13 @@ mod verdict;
 mod wait;
 mod world;
 
+pub use amule::{Amule, Crypt, Hit, MULE_PORT, Mule, Shared, file_link};
 pub use announce::{Ask, Told, percent};
 pub use aria2::Aria2;
 pub use bridge::{Bridge, Config, OverlayConfig, Ran, TrackerConfig, bridge_binary};
 pub use check::{Json, parse_csv, parse_jsonl};
 pub use counting::Counting;
+pub use ed2k::Ed2kOverlay;
 pub use evil::{Evil, Manner};
 pub use files::{Tree, fill, sha256_file, tree};
 pub use film::{Film, NAME_SERVICE, bridge_alone, exported, name_row, name_rows, names_in};
@@ -48,6 +53,7 @@ pub use grpc::{buf_curl, grpcio};
 pub use hostile::{BadTracker, Hostile};
 pub use http::{Answer, get, say};
 pub use libtorrent::{LibTorrent, LtStatus};
+pub use namespace::{UNREACHABLE_PORT, is_inside, public, reenter, run_in_namespace};
 pub use oracles::{
     Names, alcc_links, libtorrent_reads_magnet, libtorrent_reads_torrent, oracle_names, rhash_btih,
     rhash_links,

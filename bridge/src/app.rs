@@ -9,7 +9,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use p2pbridge_adapters::{Adapter, BuildError, Host};
+use p2pbridge_adapters::{Adapter, BuildError, Host, registry};
 use p2pbridge_nametable::{NameTable, SledStore, StoreError};
 use p2pbridge_proto::OverlayId;
 use thiserror::Error;
@@ -157,6 +157,7 @@ impl App {
         let parts = overlays.iter().map(|overlay| OverlayParts {
             id: overlay.id.clone(),
             protocol: overlay.protocol,
+            schemes: registry::protocol(overlay.protocol).map_or(&[], |protocol| protocol.schemes),
             mode: overlay.adapter.mode,
             terms: overlay.adapter.terms,
             client: overlay.adapter.tracker_client.clone(),

@@ -62,8 +62,8 @@ impl Index {
         order.range((start, Bound::Unbounded)).take(limit).copied().collect()
     }
 
-    /// Puts a binding in the place of the one with its main name, if there is one.
-    pub(crate) fn put(&self, binding: &Arc<Binding>) {
+    /// Puts a binding in the place of the one with its main name, and gives that, if there is one.
+    pub(crate) fn put(&self, binding: &Arc<Binding>) -> Option<Arc<Binding>> {
         let old = self.get(&binding.name());
         for name in &binding.names {
             self.by_name.insert(*name, Arc::clone(binding));
@@ -79,19 +79,20 @@ impl Index {
             }
         }
         self.order.write().unwrap_or_else(PoisonError::into_inner).insert(binding.name());
-        if let Some(old) = old {
+        if let Some(old) = &old {
             for name in old.names.iter().filter(|name| !binding.names.contains(name)) {
-                self.forget_name(name, &old);
+                self.forget_name(name, old);
             }
-            for content in contents_of(&old).difference(&contents) {
+            for content in contents_of(old).difference(&contents) {
                 self.forget(content, &old.name());
             }
         }
+        old
     }
 
-    /// Takes a binding out, by its main name.
-    pub(crate) fn remove(&self, main: &Name) {
-        let Some(old) = self.get(main) else { return };
+    /// Takes a binding out, by its main name, and gives it.
+    pub(crate) fn remove(&self, main: &Name) -> Option<Arc<Binding>> {
+        let old = self.get(main)?;
         self.order.write().unwrap_or_else(PoisonError::into_inner).remove(main);
         for name in &old.names {
             self.forget_name(name, &old);
@@ -99,20 +100,27 @@ impl Index {
         for content in contents_of(&old) {
             self.forget(&content, main);
         }
+        Some(old)
     }
 
-    /// Makes the index what `truth` says, changing only what differs.
-    pub(crate) fn become_as(&self, truth: &HashMap<Name, Arc<Binding>>) {
+    /// Makes the index what `truth` says, changing only what differs; gives the bindings that were and are in the place
+    /// of what differed.
+    pub(crate) fn become_as(
+        &self,
+        truth: &HashMap<Name, Arc<Binding>>,
+    ) -> Vec<(Option<Arc<Binding>>, Option<Arc<Binding>>)> {
+        let mut changed = Vec::new();
         for name in self.names_after(None, usize::MAX) {
             if !truth.contains_key(&name) {
-                self.remove(&name);
+                changed.push((self.remove(&name), None));
             }
         }
         for (name, binding) in truth {
             if self.get(name).is_none_or(|known| known != *binding) {
-                self.put(binding);
+                changed.push((self.put(binding), Some(Arc::clone(binding))));
             }
         }
+        changed
     }
 
     /// Takes a name out, unless it has come to be another binding's.

@@ -56,10 +56,16 @@ pub const MAX_EQUIVALENTS: usize = 1_000;
 /// The most statements that are kept in quarantine; over it, the oldest goes.
 pub const MAX_QUARANTINED: usize = 1_000;
 
+/// Bindings that are told at once of those that there are already.
+const PAGE: usize = 1_000;
+
 /// The most letters that are kept of a reason.
 const MAX_TEXT: usize = 1_000;
 
 type Subscriber = Box<dyn Fn() + Send + Sync>;
+
+/// Is given a binding as it was and as it is, or none where there was or is none.
+type Follower = Box<dyn Fn(Option<&Binding>, Option<&Binding>) + Send + Sync>;
 
 /// The names that the bridge knows: an index in memory in front of a store.
 ///
@@ -73,6 +79,7 @@ pub struct NameTable {
     writer: Mutex<Writer>,
     changes: AtomicU64,
     subscribers: RwLock<Vec<Subscriber>>,
+    followers: RwLock<Vec<Follower>>,
     watchers: RwLock<Vec<Arc<dyn NameWatcher>>>,
     disproved: AtomicU64,
     conflicts: AtomicU64,
@@ -97,6 +104,7 @@ impl NameTable {
             writer: Mutex::new(Writer { store, stale: true }),
             changes: AtomicU64::new(0),
             subscribers: RwLock::default(),
+            followers: RwLock::default(),
             watchers: RwLock::default(),
             disproved: AtomicU64::new(0),
             conflicts: AtomicU64::new(0),
@@ -311,6 +319,35 @@ impl NameTable {
         self.subscribers.write().unwrap_or_else(PoisonError::into_inner).push(subscriber);
     }
 
+    /// Calls a function for every binding now, and after each change of one, on the thread that made it, when the table has
+    /// it. It must be quick, must not change the table, and may be told of a binding more than once.
+    pub fn follow(&self, follower: Follower) {
+        let mut after = None;
+        let follower = {
+            let mut followers = self.followers.write().unwrap_or_else(PoisonError::into_inner);
+            followers.push(follower);
+            followers.len() - 1
+        };
+        loop {
+            let (page, next) = self.list(after.as_ref(), PAGE);
+            let followers = self.followers.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(follower) = followers.get(follower) {
+                page.iter().for_each(|binding| follower(None, Some(binding)));
+            }
+            match next {
+                Some(next) => after = Some(next),
+                None => return,
+            }
+        }
+    }
+
+    fn tell_followers(&self, changed: &[(Option<Arc<Binding>>, Option<Arc<Binding>>)]) {
+        let followers = self.followers.read().unwrap_or_else(PoisonError::into_inner);
+        for (old, new) in changed {
+            followers.iter().for_each(|follower| follower(old.as_deref(), new.as_deref()));
+        }
+    }
+
     /// The one that may write, once the index is what the store holds.
     fn fresh_writer(&self) -> Result<MutexGuard<'_, Writer>, StoreError> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -326,7 +363,7 @@ impl NameTable {
                     quarantine.insert(row.id, row);
                 }
             })?;
-            self.index.become_as(&bindings);
+            self.tell_followers(&self.index.become_as(&bindings));
             contents.finish();
             *self.quarantine.write().unwrap_or_else(PoisonError::into_inner) = quarantine;
             self.changes.fetch_add(1, Ordering::AcqRel);
@@ -344,10 +381,13 @@ impl NameTable {
             return Err(error);
         }
         let mut quarantine = self.quarantine.write().unwrap_or_else(PoisonError::into_inner);
+        let mut changed = Vec::new();
         for change in batch {
             match change {
-                Change::Put(Record::Binding(binding)) => self.index.put(binding),
-                Change::Delete(Key::Binding(name)) => self.index.remove(name),
+                Change::Put(Record::Binding(binding)) => {
+                    changed.push((self.index.put(binding), Some(Arc::clone(binding))));
+                }
+                Change::Delete(Key::Binding(name)) => changed.push((self.index.remove(name), None)),
                 Change::Put(Record::Content(content)) => self.catalog.put(content),
                 Change::Delete(Key::Content(id)) => {
                     self.catalog.remove(id);
@@ -362,6 +402,7 @@ impl NameTable {
         }
         drop(quarantine);
         self.changes.fetch_add(1, Ordering::AcqRel);
+        self.tell_followers(&changed);
         Ok(())
     }
 

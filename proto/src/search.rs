@@ -60,6 +60,72 @@ pub enum FileKind {
     DiskImage,
 }
 
+impl FileKind {
+    /// The kind of a title, by what stands behind its last dot; `None` when that says nothing.
+    #[must_use]
+    pub fn of(title: &str) -> Option<Self> {
+        let (_, extension) = title.rsplit_once('.')?;
+        let is = |list: &[&str]| list.iter().any(|one| extension.eq_ignore_ascii_case(one));
+        EXTENSIONS.iter().find(|(_, list)| is(list)).map(|(kind, _)| *kind)
+    }
+}
+
+/// What files of each kind are called.
+const EXTENSIONS: [(FileKind, &[&str]); 7] = [
+    (
+        FileKind::Audio,
+        &[
+            "aac", "ac3", "aif", "aiff", "alac", "amr", "ape", "au", "cda", "dts", "flac", "m4a",
+            "m4b", "mid", "midi", "mka", "mod", "mp2", "mp3", "mpa", "mpc", "oga", "ogg", "opus",
+            "ra", "snd", "spx", "tta", "wav", "wma", "wv", "xm",
+        ],
+    ),
+    (
+        FileKind::Video,
+        &[
+            "3g2", "3gp", "asf", "avi", "divx", "f4v", "flv", "m1v", "m2t", "m2ts", "m2v", "m4v",
+            "mkv", "mov", "mp4", "mpe", "mpeg", "mpg", "mts", "ogm", "ogv", "qt", "ram", "rm",
+            "rmvb", "ts", "vob", "webm", "wmv", "xvid",
+        ],
+    ),
+    (
+        FileKind::Image,
+        &[
+            "avif", "bmp", "gif", "heic", "heif", "ico", "jfif", "jpe", "jpeg", "jpg", "jxl",
+            "pcx", "png", "psd", "svg", "tga", "tif", "tiff", "webp", "wmf", "xcf",
+        ],
+    ),
+    (
+        FileKind::Document,
+        &[
+            "azw3", "cbr", "cbz", "chm", "csv", "djvu", "doc", "docx", "epub", "fb2", "htm",
+            "html", "md", "mobi", "nfo", "odp", "ods", "odt", "pdf", "ppt", "pptx", "ps", "rtf",
+            "srt", "sub", "tex", "txt", "xls", "xlsx", "xml",
+        ],
+    ),
+    (
+        FileKind::Program,
+        &[
+            "apk", "appimage", "bat", "cmd", "com", "deb", "exe", "flatpak", "jar", "msi", "pkg",
+            "ps1", "py", "rpm", "sh", "snap", "xpi",
+        ],
+    ),
+    (
+        FileKind::Archive,
+        &[
+            "7z", "ace", "arc", "arj", "br", "bz2", "cab", "gz", "lha", "lz", "lz4", "lzh", "lzma",
+            "rar", "tar", "tbz2", "tgz", "txz", "xz", "z", "zip", "zst",
+        ],
+    ),
+    (
+        FileKind::DiskImage,
+        &[
+            "b5t", "b6t", "bin", "bwt", "ccd", "cdi", "cue", "dmg", "img", "iso", "mdf", "mds",
+            "nrg", "qcow2", "toast", "vdi", "vhd", "vhdx", "vmdk",
+        ],
+    ),
+];
+
 /// One content that a search found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchHit {
@@ -110,6 +176,27 @@ impl Query {
                 true
             }
             Self::Kind(_) | Self::MinSize(_) | Self::MaxSize(_) | Self::MinSources(_) => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_kind_is_told_by_what_stands_behind_the_last_dot() {
+        assert_eq!(FileKind::of("a.film.MKV"), Some(FileKind::Video));
+        assert_eq!(FileKind::of("debian.iso"), Some(FileKind::DiskImage));
+        assert_eq!(FileKind::of("source.tar.gz"), Some(FileKind::Archive));
+        assert_eq!(FileKind::of("mp3"), None);
+        assert_eq!(FileKind::of("song.mp3 "), None);
+        assert_eq!(FileKind::of(""), None);
+        let mut seen = HashSet::new();
+        for (_, list) in EXTENSIONS {
+            assert!(list.iter().all(|extension| seen.insert(*extension)), "one kind has each");
         }
     }
 }

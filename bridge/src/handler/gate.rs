@@ -185,8 +185,9 @@ impl Gate {
         self.lists.get(&name.short())
     }
 
-    /// Asks for a name's peers again, when the trackers allow it; the flight lands when they have answered.
-    pub(super) fn refresh(self: &Arc<Self>, names: &[Name]) -> Option<Flight<()>> {
+    /// Asks again for the peers of a content of so many bytes, when the trackers allow it; the flight lands when they have
+    /// answered.
+    pub(super) fn refresh(self: &Arc<Self>, names: &[Name], length: u64) -> Option<Flight<()>> {
         let main = *names.first()?;
         let announced = self.own.get(&main.short()).is_some();
         if announced || self.known(&main).is_some_and(|known| !known.is_due(Instant::now())) {
@@ -194,7 +195,8 @@ impl Gate {
         }
         let (gate, names) = (self.clone(), names.to_vec());
         self.refreshes.join(main, || async move {
-            let find = Request::Find(Find { num_want: Some(WANT), ..Find::new(names.clone()) });
+            let find = Find { names: names.clone(), num_want: Some(WANT), length: Some(length) };
+            let find = Request::Find(find);
             // What came of it is in the lists.
             if gate.call(find, PATIENCE, Asks::Bridge).await.is_ok() && gate.is_absent(&main) {
                 // Some trackers make a peer of whoever asks: nobody shall be led to a bridge that brings nothing.

@@ -27,7 +27,9 @@ impl Overlay {
         let (now, asker) = (Instant::now(), Asker::of(&announce, false));
         let (names, event) = (announce.names.clone(), announce.event);
         // When the table has no room, the tracker behind may have.
-        let _ = table.note(&announce, now);
+        if table.note(&announce, now).is_ok() {
+            self.own.note_title(&announce);
+        }
         // Whom the bridge knows is looked up when it is needed: mostly it is not.
         let own = || {
             let mut list = table.list();

@@ -7,18 +7,28 @@ mod inline;
 mod neighbours;
 mod overlay;
 mod peers;
+mod search;
 mod swarms;
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use p2pbridge_adapters::{Answer, Asked, Handler, Mode, TrackerClient, TrackerTerms};
 use p2pbridge_nametable::NameTable;
-use p2pbridge_proto::{ErrorCode, Fault, Name, OverlayId, Reply, Request};
+use p2pbridge_proto::{ErrorCode, Fault, Name, OverlayId, Reply, Request, Scheme};
 use tokio::{runtime::Handle, time::Instant};
 
-pub use self::swarms::{Size, SwarmTable};
+pub use self::{
+    search::TitleCounts,
+    swarms::{Size, SwarmTable},
+};
 
-use self::{gate::Gate, neighbours::Neighbours, overlay::Overlay, peers::PeerBook};
+use self::{
+    gate::Gate,
+    neighbours::Neighbours,
+    overlay::Overlay,
+    peers::PeerBook,
+    search::{Announced, Bound},
+};
 use crate::{
     routes::Routes,
     status::{choice::SwarmFacts, chooser::Chooser},
@@ -30,6 +40,8 @@ pub struct OverlayParts {
     pub id: OverlayId,
     /// The word of its protocol: peers of one protocol can talk to each other.
     pub protocol: &'static str,
+    /// The schemes of the names that its peers use: searches give names of these.
+    pub schemes: &'static [Scheme],
     /// How it is joined.
     pub mode: Mode,
     /// What the bridge keeps and says as its tracker.
@@ -45,6 +57,7 @@ pub struct OverlayParts {
 /// The one way in from peers that ask the bridge, and the one way out to the trackers of all overlays.
 pub struct MessageHandler {
     overlays: HashMap<OverlayId, Arc<Overlay>>,
+    bound: Arc<Bound>,
 }
 
 impl MessageHandler {
@@ -56,6 +69,7 @@ impl MessageHandler {
         routes: &Routes,
         chooser: &Arc<Chooser>,
     ) -> Self {
+        let bound = Bound::follow(names);
         let book = |parts: &OverlayParts| {
             let gate = |client: &Arc<dyn TrackerClient>| {
                 Arc::new(Gate::new(parts.id.clone(), client.clone(), Handle::current()))
@@ -63,6 +77,7 @@ impl MessageHandler {
             Arc::new(PeerBook {
                 id: parts.id.clone(),
                 table: (parts.mode != Mode::Presence).then(|| SwarmTable::new(parts.terms)),
+                titles: (parts.mode != Mode::Presence).then(|| Announced::new(&parts.terms)),
                 gate: parts.client.as_ref().map(gate),
                 reachable: parts.reachable.clone(),
                 own: parts.own.iter().copied().collect(),
@@ -80,11 +95,19 @@ impl MessageHandler {
                 }
             };
             let neighbours = Neighbours::new(parts.id.clone(), neighbours, chooser.clone());
-            let overlay =
-                Overlay { mode: parts.mode, own: own.clone(), names: names.clone(), neighbours };
+            let gives = routes.iter().filter(|route| route.to == parts.id);
+            let overlay = Overlay {
+                mode: parts.mode,
+                own: own.clone(),
+                names: names.clone(),
+                neighbours,
+                bound: bound.clone(),
+                schemes: parts.schemes,
+                givers: gives.map(|route| route.from.clone()).collect(),
+            };
             (parts.id.clone(), Arc::new(overlay))
         };
-        Self { overlays: parts.iter().zip(&books).map(overlay).collect() }
+        Self { overlays: parts.iter().zip(&books).map(overlay).collect(), bound }
     }
 
     /// Asks an overlay's trackers, the bridge's own swarms among them, and gives up after so long.
@@ -97,7 +120,7 @@ impl MessageHandler {
         request: Request,
         patience: Duration,
     ) -> Result<Reply, Fault> {
-        if request.names().is_empty() {
+        if request.names().is_empty() && !matches!(request, Request::Search(_)) {
             return Err(Fault::new(ErrorCode::BadRequest, "the request names nothing"));
         }
         self.overlay(overlay)?.ask(request, patience).await
@@ -132,6 +155,13 @@ impl MessageHandler {
     #[must_use]
     pub fn size(&self, overlay: &OverlayId) -> Option<Size> {
         Some(self.overlays.get(overlay)?.own.table.as_ref()?.size(Instant::now()))
+    }
+
+    /// How much can be searched.
+    #[must_use]
+    pub fn titles(&self) -> TitleCounts {
+        let announced = self.overlays.values().filter_map(|overlay| overlay.own.titles.as_ref());
+        announced.map(Announced::counts).fold(self.bound.counts(), TitleCounts::plus)
     }
 
     fn overlay(&self, id: &OverlayId) -> Result<&Arc<Overlay>, Fault> {

@@ -57,7 +57,7 @@ impl Neighbours {
         for (place, number) in self.order(binding, now).iter().enumerate() {
             let Some(book) = self.books.get(*number) else { continue };
             if place < ASKED {
-                waits.extend(book.refresh(&binding.names));
+                waits.extend(book.refresh(&binding.names, binding.layout.length()));
             }
             book.add_peers(names, asker, now, list);
         }

@@ -1,12 +1,13 @@
 //! One overlay: how what it asks is answered.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, future::join_all};
 use p2pbridge_adapters::{Answer, Asked, Mode};
 use p2pbridge_nametable::{Binding, NameTable};
 use p2pbridge_proto::{
-    Announce, ErrorCode, Fault, Find, Name, PeerEvent, PeerList, Reply, Request,
+    Announce, ErrorCode, Fault, Find, Name, OverlayId, PeerEvent, PeerList, Reply, Request, Scheme,
+    Search, SearchResult,
 };
 use tokio::time::{Instant, timeout};
 
@@ -14,6 +15,7 @@ use super::{
     flights::Flight,
     neighbours::Neighbours,
     peers::{Asker, PeerBook, sum},
+    search::{self, Bound, Found, Searcher, View},
     swarms::{SwarmTable, want},
 };
 
@@ -28,6 +30,12 @@ pub(super) struct Overlay {
     pub(super) names: Arc<NameTable>,
     /// Overlays of the same protocol whose peers may be named to this one's.
     pub(super) neighbours: Neighbours,
+    /// The titles of what is bound.
+    pub(super) bound: Arc<Bound>,
+    /// The schemes of the names that its peers use.
+    pub(super) schemes: &'static [Scheme],
+    /// The overlays whose contents may come here.
+    pub(super) givers: HashSet<OverlayId>,
 }
 
 impl Overlay {
@@ -40,7 +48,7 @@ impl Overlay {
         // No name is looked up unless something depends on it.
         let bound_only = table.terms().bound_only;
         let mut binding = None;
-        if bound_only || !self.neighbours.is_empty() {
+        if (bound_only || !self.neighbours.is_empty()) && !request.names().is_empty() {
             binding = request.names().first().and_then(|name| self.bound(name));
             if bound_only && let Request::SwarmQuery(query) = &mut request {
                 query.names.retain(|name| self.bound(name).is_some());
@@ -67,7 +75,11 @@ impl Overlay {
                 Answer::Later(later.boxed())
             }
             (Request::Announce(announce), ..) => {
-                match table.announce(&announce, asked.one_family, Instant::now()) {
+                let answer = table.announce(&announce, asked.one_family, Instant::now());
+                if answer.is_ok() {
+                    self.own.note_title(&announce);
+                }
+                match answer {
                     Ok(list) if announce.event == PeerEvent::Stopped => {
                         Answer::Now(Ok(Reply::Peers(list)))
                     }
@@ -85,7 +97,9 @@ impl Overlay {
             (Request::SwarmQuery(query), ..) => {
                 Answer::Now(Ok(Reply::Swarms(sizes(table, &query.names))))
             }
-            (Request::Search(_), ..) => Answer::Now(Err(no_search())),
+            (Request::Search(search), ..) => {
+                Answer::Now(self.search(table, &search).map(Reply::Found))
+            }
         }
     }
 
@@ -128,7 +142,7 @@ impl Overlay {
                 (shorts(&find.names), want(find.num_want))
             }
             Request::SwarmQuery(query) => return Ok(Reply::Swarms(sizes(table, &query.names))),
-            Request::Search(_) => return Err(no_search()),
+            Request::Search(search) => return self.search(table, search).map(Reply::Found),
         };
         let mut list = table.list();
         let regular = match &request {
@@ -156,6 +170,19 @@ impl Overlay {
         for name in shorts(&announce.names) {
             table.host(name, endpoints, announce.left == Some(0), Instant::now());
         }
+    }
+
+    /// What this overlay's peers can have: what they announced themselves, and what may come from others.
+    fn search(&self, table: &SwarmTable, search: &Search) -> Result<SearchResult, Fault> {
+        search::check(search)?;
+        // Peers that have long been silent are cleared out before they are counted.
+        let _ = table.size(Instant::now());
+        let view = OverlayView { overlay: self, table };
+        let searcher = Searcher::new(search, &self.names, &view).bound(&self.bound);
+        Ok(match &self.own.titles {
+            Some(titles) => searcher.announced(titles).result(),
+            None => searcher.result(),
+        })
     }
 
     fn found(&self, table: &SwarmTable, find: &Find) -> PeerList {
@@ -215,8 +242,30 @@ impl Overlay {
     }
 }
 
-fn no_search() -> Fault {
-    Fault::new(ErrorCode::Unsupported, "the bridge does not search here")
+/// What peers of an overlay find.
+struct OverlayView<'a> {
+    overlay: &'a Overlay,
+    table: &'a SwarmTable,
+}
+
+impl View for OverlayView<'_> {
+    fn names(&self, mut names: Vec<Name>, bindings: &[Arc<Binding>]) -> Option<Found> {
+        let Overlay { own, schemes, givers, .. } = self.overlay;
+        let bound_only = self.table.terms().bound_only;
+        names.retain(|name| {
+            schemes.contains(&name.scheme()) && !(bound_only && self.overlay.bound(name).is_none())
+        });
+        if names.is_empty() {
+            return None;
+        }
+        let stats = names.iter().filter_map(|name| self.table.stat(&name.short()));
+        let counts = stats.map(|stat| (stat.seeders.saturating_add(stat.leechers), stat.seeders));
+        // Who has a content by two names is often one.
+        let (sources, complete) = counts.max().unwrap_or_default();
+        let comes = |id: &OverlayId| *id != own.id && givers.contains(id);
+        let comes = bindings.iter().any(|binding| binding.overlays.iter().any(comes));
+        (comes || sources > 0).then_some(Found { names, sources, complete })
+    }
 }
 
 fn shorts(names: &[Name]) -> Vec<Name> {

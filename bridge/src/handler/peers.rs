@@ -10,6 +10,7 @@ use crate::status::choice::SwarmFacts;
 use super::{
     flights::Flight,
     gate::Gate,
+    search::Announced,
     swarms::{SwarmTable, want},
 };
 
@@ -18,6 +19,8 @@ pub(super) struct PeerBook {
     pub(super) id: OverlayId,
     /// What was announced to the bridge; not in presence.
     pub(super) table: Option<SwarmTable>,
+    /// What was announced to the bridge is called so.
+    pub(super) titles: Option<Announced>,
     /// The way to its trackers, when it has any.
     pub(super) gate: Option<Arc<Gate>>,
     /// Where its peers reach the bridge.
@@ -108,6 +111,13 @@ impl PeerBook {
         }
     }
 
+    /// Takes down what a peer calls a content, when the table has taken its announce.
+    pub(super) fn note_title(&self, announce: &Announce) {
+        if let (Some(titles), Some(table)) = (&self.titles, &self.table) {
+            titles.note(announce, table);
+        }
+    }
+
     /// What is known of the swarm that goes by these names; `None` before anything is.
     pub(super) fn facts(&self, names: &[Name]) -> Option<SwarmFacts> {
         let stats =
@@ -127,10 +137,10 @@ impl PeerBook {
 
     /// Asks the trackers for peers of these names, when it is time. A flight is given when nothing is known yet: it is
     /// worth waiting for.
-    pub(super) fn refresh(&self, names: &[Name]) -> Option<Flight<()>> {
+    pub(super) fn refresh(&self, names: &[Name], length: u64) -> Option<Flight<()>> {
         let gate = self.gate.as_ref()?;
         let unknown = gate.known(names.first()?).is_none();
-        gate.refresh(names).filter(|_| unknown)
+        gate.refresh(names, length).filter(|_| unknown)
     }
 
     /// Whether this is where the bridge itself may be seen in this overlay.

@@ -85,6 +85,7 @@ fn part(overlay: &str, mode: Mode, tracker: Option<&Arc<Tracker>>) -> OverlayPar
     OverlayParts {
         id: id(overlay),
         protocol: "p",
+        schemes: &[Scheme::Btih, Scheme::Btmh],
         mode,
         terms: TrackerTerms::default(),
         client: tracker.map(|tracker| tracker.clone() as Arc<dyn TrackerClient>),
@@ -397,3 +398,5 @@ async fn equal_announces_and_scrapes_are_sent_once() {
     let own = asked(&handler, "i", Asked::ALL, query()).await.unwrap();
     assert!(matches!(own, Reply::Swarms(stats) if stats[0].leechers == 1));
 }
+
+mod search;

@@ -206,6 +206,7 @@ fn handler(
     let parts = trackers.iter().map(|(id, client)| OverlayParts {
         id: id.clone(),
         protocol: "p",
+        schemes: &[p2pbridge_proto::Scheme::Btih],
         mode: Mode::Presence,
         terms: TrackerTerms::default(),
         client: Some(client.clone()),

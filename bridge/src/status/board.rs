@@ -88,6 +88,7 @@ impl ReportSource for Board {
                 failing: self.recorder.trouble().is_some(),
             },
             names: self.names.counts(),
+            search: self.handler.titles(),
         }
     }
 }

@@ -16,7 +16,7 @@ use prometheus_client::{
 };
 
 use super::families::{Families, Title};
-use crate::{grpc::Snapshot, relay::ProofCounts};
+use crate::{grpc::Snapshot, handler::TitleCounts, relay::ProofCounts};
 
 const HEALTHS: [(Health, &str); 4] = [
     (Health::Unspecified, "unknown"),
@@ -38,6 +38,8 @@ pub struct Report {
     pub ledger: LedgerReport,
     /// The name table.
     pub names: Counts,
+    /// What can be searched.
+    pub search: TitleCounts,
 }
 
 /// How much the relay has in hand.
@@ -156,6 +158,12 @@ impl Report {
             conflicts,
         )
     }
+
+    fn search(&self, out: &mut Families) -> fmt::Result {
+        let TitleCounts { titles, memory } = self.search;
+        out.gauge(count("search_titles", "Titles that searches look through"), titles)?;
+        out.gauge(bytes("search_memory", "Memory that the titles and their words take"), memory)
+    }
 }
 
 impl Collector for Report {
@@ -168,7 +176,8 @@ impl Collector for Report {
         crossings(&self.snapshot.crossings, out)?;
         self.relay(out)?;
         self.ledger(out)?;
-        self.names(out)
+        self.names(out)?;
+        self.search(out)
     }
 }
 

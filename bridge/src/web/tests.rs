@@ -7,7 +7,7 @@ use p2pbridge_nametable::Counts;
 use p2pbridge_proto::v1;
 
 use super::*;
-use crate::{grpc::Snapshot, relay::ProofCounts};
+use crate::{grpc::Snapshot, handler::TitleCounts, relay::ProofCounts};
 
 /// The same report again and again; `None` breaks down.
 struct Still(Option<Report>);
@@ -78,6 +78,7 @@ fn report() -> Report {
         },
         ledger: LedgerReport { records: 9, gaps: 1, waiting: 4, transfers: 2, failing: true },
         names: Counts { bindings: 2, conflicts: 6, ..Counts::default() },
+        search: TitleCounts { titles: 8, memory: 4096 },
     }
 }
 
@@ -145,6 +146,8 @@ fn everything_is_told_with_its_kind_unit_and_labels() {
         "p2pbridge_ledger_failing 1\n",
         "p2pbridge_names_bindings 2\n",
         "p2pbridge_names_conflicts_total 6\n",
+        "p2pbridge_search_titles 8\n",
+        "p2pbridge_search_memory_bytes 4096\n",
     ] {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }

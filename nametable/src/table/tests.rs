@@ -383,11 +383,27 @@ fn shares(one: &Binding, other: &Binding) -> bool {
     !contents(one).is_disjoint(&contents(other))
 }
 
+/// Keeps what it is told.
+fn follower(kept: &Arc<Mutex<BTreeMap<Name, Binding>>>) -> Follower {
+    let kept = Arc::clone(kept);
+    Box::new(move |old, new| {
+        let mut kept = kept.lock().unwrap();
+        if let Some(old) = old {
+            assert_eq!(kept.remove(&old.name()).as_ref(), Some(old));
+        }
+        if let Some(new) = new {
+            assert_eq!(kept.insert(new.name(), new.clone()), None);
+        }
+    })
+}
+
 proptest! {
     #[test]
     fn whatever_is_done_index_and_store_agree(steps in prop::collection::vec(any_step(), 1..20)) {
         let (store, table) = table();
         let mut full = false;
+        let followed = Arc::new(Mutex::new(BTreeMap::new()));
+        table.follow(follower(&followed));
         for step in steps {
             let before = table.list(None, 99).0;
             let done = match &step {
@@ -425,7 +441,11 @@ proptest! {
             }
             store.set_full(false);
             let again = NameTable::open(Box::new(Arc::clone(&store))).unwrap();
-            prop_assert_eq!(again.list(None, 99).0, after);
+            prop_assert_eq!(&again.list(None, 99).0, &after);
+            prop_assert!(followed.lock().unwrap().values().eq(after.iter().map(|one| &**one)));
+            let late = Arc::new(Mutex::new(BTreeMap::new()));
+            again.follow(follower(&late));
+            prop_assert!(late.lock().unwrap().values().eq(after.iter().map(|one| &**one)));
             prop_assert_eq!(again.quarantined(), table.quarantined());
             store.set_full(full);
         }

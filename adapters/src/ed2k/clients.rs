@@ -26,7 +26,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, trace, warn};
 
 pub(crate) use self::{
-    client::{Client, Incoming, Key},
+    client::{Client, Incoming, Key, Need},
     link::{Gone, Link, PUBLIC_IP},
     socket::Run,
     table::Hint,
@@ -177,6 +177,16 @@ impl Clients {
     /// Takes down what a server or another client says of a client.
     pub(crate) fn hint(&self, endpoint: SocketAddr, hint: Hint) {
         self.table().hint(endpoint, hint);
+    }
+
+    /// What is known of a client beside its address.
+    pub(crate) fn hint_of(&self, endpoint: &SocketAddr) -> Hint {
+        self.table().hint_of(endpoint)
+    }
+
+    /// Whether the bridge listens there.
+    pub(crate) fn is_own(&self, endpoint: &SocketAddr) -> bool {
+        self.endpoints.contains(endpoint)
     }
 
     /// Takes connections, and serves what is asked, until told to stop; returns when all tasks have ended.
@@ -455,6 +465,12 @@ pub(crate) struct Download {
 }
 
 impl Download {
+    /// The user hash by which the client knows the bridge.
+    #[cfg(test)]
+    pub(crate) fn own_hash(&self) -> Hash {
+        self.clients.identity.hash
+    }
+
     /// Connects again, unless the client has; `link` is the new connection then.
     ///
     /// # Errors

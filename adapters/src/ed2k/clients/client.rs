@@ -63,7 +63,7 @@ struct Subscriber {
 }
 
 impl Client {
-    pub(super) fn new(key: Key) -> Arc<Self> {
+    pub(crate) fn new(key: Key) -> Arc<Self> {
         Arc::new(Self { key, needs: AtomicUsize::new(0), state: Mutex::default() })
     }
 

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     super::wire::{
-        Hash, Packet, Protocol,
+        ClientId, Hash, Packet, Protocol,
         hello::{self, Greeting, Options},
     },
     client::Client,
@@ -102,6 +102,14 @@ impl Link {
     /// Where the client says that it listens.
     pub(crate) fn listens(&self) -> SocketAddr {
         SocketAddr::new(self.remote.ip(), self.greeting.port)
+    }
+
+    /// How the client is reached: by its low id, or where it listens.
+    pub(crate) fn endpoint(&self) -> SocketAddr {
+        match ClientId::from_number(self.greeting.id) {
+            ClientId::Low(0) | ClientId::High(_) => self.listens(),
+            low @ ClientId::Low(_) => low.endpoint(self.greeting.port),
+        }
     }
 
     /// Who it says that it is.

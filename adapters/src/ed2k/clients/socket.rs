@@ -125,6 +125,13 @@ pub(crate) struct Run {
     pub(crate) room: Option<OwnedSemaphorePermit>,
 }
 
+impl Run {
+    /// Bytes of which nobody is told.
+    pub(crate) fn plain(bytes: impl Into<Bytes>) -> Self {
+        Self { bytes: bytes.into(), served: None, room: None }
+    }
+}
+
 /// Runs that are written together, unless they were taken back before.
 pub(crate) struct Batch {
     /// The epoch in which they were queued.
@@ -192,7 +199,7 @@ impl Writer {
     }
 
     fn push_packet(&mut self, packet: &Packet) {
-        self.push(Run { bytes: packet.to_bytes().into(), served: None, room: None });
+        self.push(Run::plain(packet.to_bytes()));
     }
 
     fn push_batch(&mut self, batch: Batch, epoch: &AtomicU64) {

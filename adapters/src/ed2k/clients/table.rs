@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    super::wire::{ClientId, Hash, hello::Crypt},
+    super::wire::{Hash, hello::Crypt},
     client::{Client, Key},
     link::Link,
 };
@@ -86,11 +86,8 @@ impl Table {
     /// it is told.
     pub(super) fn met(&mut self, link: &Arc<Link>, dialled: Option<SocketAddr>) {
         let greeting = link.greeting();
-        let low = match ClientId::from_number(greeting.id) {
-            ClientId::Low(0) | ClientId::High(_) => None,
-            low @ ClientId::Low(_) => Some(low.endpoint(greeting.port)),
-        };
-        for endpoint in [Some(link.listens()), low, dialled].into_iter().flatten() {
+        for endpoint in [Some(link.listens()), Some(link.endpoint()), dialled].into_iter().flatten()
+        {
             self.by_endpoint.put(endpoint, link.client());
         }
         if greeting.port != 0 {
@@ -98,7 +95,7 @@ impl Table {
             self.hint(link.listens(), hint);
         }
         self.awaited.retain(|(_, waiter)| !waiter.is_closed());
-        let now = self.awaited.extract_if(.., |(endpoint, _)| Some(*endpoint) == low);
+        let now = self.awaited.extract_if(.., |(endpoint, _)| *endpoint == link.endpoint());
         for (_, waiter) in now.collect::<Vec<_>>() {
             // Who does not wait any more needs nothing.
             let _ = waiter.send(link.clone());

@@ -1,5 +1,6 @@
 //! eDonkey2000 (eD2k), as eMule and aMule speak it. See the README beside this file.
 
+pub mod aich;
 mod callback;
 pub mod clients;
 pub mod config;

@@ -86,7 +86,7 @@ pub(super) fn read(
     }
     let left = from.left();
     let size = left / count;
-    let fits = left % count == 0
+    let fits = left.is_multiple_of(count)
         && match version {
             Some(1) => size == PLAIN,
             Some(2 | 3) => size == WITH_USER,

@@ -1,0 +1,225 @@
+//! What all sessions with one client share: whose turn it is to name a file, whether the client gives us its slot, and
+//! how often it was asked for one.
+//!
+//! An uploader of eMule's family has one slot for a client, and one file that goes with it: the one that the client
+//! named last. Ranges of another file stay where they are, and all that were asked for after them.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+use super::super::{
+    clients::{Key, Link},
+    wire::Hash,
+};
+
+/// Asking for a slot more often than this is rude (aMule's `MIN_REQUESTTIME`, and a little).
+const POLITE: Duration = Duration::from_secs(600);
+/// What each rude question costs; at [`BANNED`] aMule bans a client.
+const RUDE: u32 = 3;
+const BANNED: u32 = 10;
+/// Clients that are remembered after all sessions with them have ended.
+const REMEMBERED: usize = 4096;
+
+/// The courtesies of one overlay's leecher.
+#[derive(Debug, Default)]
+pub(super) struct Courtesies(Mutex<HashMap<Key, Arc<Courtesy>>>);
+
+impl Courtesies {
+    /// That of a client.
+    pub(super) fn of(&self, client: Key, now: Instant) -> Arc<Courtesy> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= REMEMBERED && !known.contains_key(&client) {
+            known.retain(|_, one| Arc::strong_count(one) > 1 || one.lock().asked_since(now));
+        }
+        known.entry(client).or_default().clone()
+    }
+}
+
+/// What sessions with one client share.
+#[derive(Debug)]
+pub(super) struct Courtesy {
+    turn: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    sessions: AtomicUsize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The connection for which the rest holds.
+    link: Weak<Link>,
+    /// The file that was named last.
+    file: Option<Hash>,
+    slot: bool,
+    /// When a slot was last asked for, and how rude that was.
+    asked: Option<Instant>,
+    rudeness: u32,
+}
+
+impl Default for Courtesy {
+    fn default() -> Self {
+        Self {
+            turn: Arc::new(Semaphore::new(1)),
+            waiting: AtomicUsize::new(0),
+            sessions: AtomicUsize::new(0),
+            state: Mutex::default(),
+        }
+    }
+}
+
+/// The right to name a file; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    _permit: OwnedSemaphorePermit,
+    /// Since when it is had.
+    pub(super) since: Instant,
+}
+
+/// A session takes part while this lives.
+#[derive(Debug)]
+pub(super) struct Taking(pub(super) Arc<Courtesy>);
+
+impl Drop for Taking {
+    fn drop(&mut self) {
+        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Courtesy {
+    /// A session begins.
+    pub(super) fn take_part(self: Arc<Self>) -> Taking {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+        Taking(self)
+    }
+
+    /// Whether other sessions take part.
+    pub(super) fn is_shared(&self) -> bool {
+        self.sessions.load(Ordering::Relaxed) > 1
+    }
+
+    /// Waits for the turn.
+    pub(super) async fn turn(self: Arc<Self>) -> Option<Turn> {
+        let _waits = Waits::new(&self);
+        let permit = self.turn.clone().acquire_owned().await.ok()?;
+        Some(Turn { _permit: permit, since: Instant::now() })
+    }
+
+    /// The turn, if nobody has it.
+    pub(super) fn turn_now(&self) -> Option<Turn> {
+        let permit = self.turn.clone().try_acquire_owned().ok()?;
+        Some(Turn { _permit: permit, since: Instant::now() })
+    }
+
+    /// Whether somebody waits for the turn.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// Takes down that a file is named now; gives whether that is news to the client. Only who has the turn does this.
+    pub(super) fn name(&self, link: &Arc<Link>, file: &Hash) -> bool {
+        let mut state = self.of(link);
+        state.file.replace(*file) != Some(*file)
+    }
+
+    /// Takes down that the slot has come or gone.
+    pub(super) fn set_slot(&self, link: &Arc<Link>, slot: bool) {
+        self.of(link).slot = slot;
+    }
+
+    /// Whether the client gives us its slot on this connection.
+    pub(super) fn has_slot(&self, link: &Arc<Link>) -> bool {
+        self.of(link).slot
+    }
+
+    /// Whether the client may be asked for its slot now; it counts as asked then.
+    pub(super) fn may_ask(&self, now: Instant) -> bool {
+        let mut state = self.lock();
+        let rudeness = match state.asked {
+            None => 0,
+            Some(last) if now.saturating_duration_since(last) >= POLITE => {
+                state.rudeness.saturating_sub(1)
+            }
+            Some(_) => state.rudeness + RUDE,
+        };
+        if rudeness >= BANNED {
+            return false;
+        }
+        (state.asked, state.rudeness) = (Some(now), rudeness);
+        true
+    }
+
+    /// The state of this connection: a new one begins without file and slot.
+    fn of(&self, link: &Arc<Link>) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        if !std::ptr::eq(state.link.as_ptr(), Arc::as_ptr(link)) {
+            (state.link, state.file, state.slot) = (Arc::downgrade(link), None, false);
+        }
+        state
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn asked_since(&self, now: Instant) -> bool {
+        self.asked.is_some_and(|asked| now.saturating_duration_since(asked) < POLITE)
+    }
+}
+
+/// Counts who waits.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn new(courtesy: &'a Courtesy) -> Self {
+        courtesy.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(&courtesy.waiting)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slot_is_asked_for_as_often_as_amule_bears() {
+        let courtesy = Courtesy::default();
+        let asked = || courtesy.may_ask(Instant::now());
+        assert_eq!([asked(), asked(), asked(), asked(), asked()], [true, true, true, true, false]);
+        tokio::time::advance(POLITE - Duration::from_secs(1)).await;
+        assert!(!asked());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!([asked(), asked()], [true, false]);
+    }
+
+    #[tokio::test]
+    async fn the_turn_goes_round_and_is_known_to_be_wanted() {
+        let courtesy = Arc::new(Courtesy::default());
+        let turn = courtesy.clone().turn().await.unwrap();
+        assert!(courtesy.turn_now().is_none() && !courtesy.is_wanted());
+        let next = tokio::spawn(courtesy.clone().turn());
+        while !courtesy.is_wanted() {
+            tokio::task::yield_now().await;
+        }
+        drop(turn);
+        assert!(next.await.unwrap().is_some() && !courtesy.is_wanted());
+    }
+}

@@ -1,0 +1,599 @@
+#![allow(clippy::single_range_in_vec_init, reason = "ranges are what is asked for")]
+
+use std::future::Future;
+
+use bytes::BytesMut;
+use md4::{Digest as _, Md4};
+use p2pbridge_proto::{Ed2kFileLink, OverlayId};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+
+use super::*;
+use crate::{
+    Host,
+    ed2k::{
+        clients::{ClientsConfig, Link, Uploads},
+        config::Obfuscation,
+        describe::describe,
+        identity::Identity,
+        wire::{
+            BLOCK, Hash, Packet,
+            hello::{Greeting, Options},
+            packet::{MAX_PAYLOAD, deflate},
+            transfer::{Message, PartStatus, SourceRecord, decode},
+        },
+    },
+};
+
+const SOON: Duration = Duration::from_secs(20);
+/// A file of two parts.
+const SIZE: u64 = PART + 500_000;
+
+/// A file, its bytes by their places, and its hashes.
+struct Sample {
+    what: Arc<Description>,
+    hash: Hash,
+    hashes: Vec<Hash>,
+}
+
+fn content(range: Range<u64>) -> Bytes {
+    range.map(|at| (at / 5 % 253) as u8).collect()
+}
+
+fn md4(bytes: &[u8]) -> Hash {
+    Md4::digest(bytes).into()
+}
+
+/// A file whose link says nothing but its hash.
+fn sample(size: u64) -> Sample {
+    let whole = content(0..size);
+    let mut hashes: Vec<Hash> = whole.chunks(PART as usize).map(md4).collect();
+    let blocks: Vec<_> = whole
+        .chunks(PART as usize)
+        .map(|part| aich::hash_blocks(&[Bytes::copy_from_slice(part)]))
+        .collect();
+    let parts = (0..).zip(&blocks).map(|(part, b)| aich::hash_part(size, part, b).unwrap());
+    let root = aich::hash_root(size, &parts.collect::<Vec<_>>());
+    if size.is_multiple_of(PART) {
+        hashes.push(md4(b""));
+    }
+    let hash = if hashes.len() == 1 { hashes[0] } else { md4(&hashes.concat()) };
+    named(size, hash, hashes, root)
+}
+
+fn named(size: u64, hash: Hash, hashes: Vec<Hash>, aich: Option<[u8; 20]>) -> Sample {
+    let link = Ed2kFileLink {
+        title: "t.bin".to_owned(),
+        length: size,
+        hash,
+        parts: None,
+        aich,
+        sources: Vec::new(),
+    };
+    let what = Arc::new(describe(link.to_string().as_bytes()).unwrap());
+    Sample { what, hash, hashes }
+}
+
+/// The leecher under test, and its hub.
+struct Rig {
+    leecher: Arc<Ed2kLeecher>,
+    clients: Arc<Clients>,
+    book: Arc<SourceBook>,
+    _stop: DropGuard,
+}
+
+/// Serves nothing.
+struct Nothing;
+
+impl Uploads for Nothing {
+    fn session(
+        self: Arc<Self>,
+        _link: Arc<Link>,
+        _asked: mpsc::Receiver<Packet>,
+    ) -> futures::future::BoxFuture<'static, ()> {
+        Box::pin(async {})
+    }
+}
+
+fn rig() -> Rig {
+    let config = ClientsConfig {
+        listen: vec!["127.0.0.1:0".parse().unwrap()],
+        max_sessions: 100,
+        nick: "bridge".to_owned(),
+        obfuscation: Obfuscation::Accepted,
+    };
+    let identity = Arc::new(Identity::new(&Host { mark: *b"leecht" }));
+    let overlay: OverlayId = "e".parse().unwrap();
+    let clients = Clients::bind(&overlay, &config, identity).unwrap();
+    let stop = CancellationToken::new();
+    tokio::spawn(clients.clone().serve(Arc::new(Nothing), stop.clone()));
+    let book = Arc::new(SourceBook::default());
+    let leecher = Ed2kLeecher::new(clients.clone(), book.clone());
+    Rig { leecher, clients, book, _stop: stop.drop_guard() }
+}
+
+/// An uploader as a test plays it.
+struct Peer {
+    stream: TcpStream,
+    inbox: BytesMut,
+}
+
+impl Peer {
+    fn greeting() -> Greeting {
+        Greeting {
+            hash: [9; 16],
+            id: 0x0100_007F,
+            port: 1,
+            nick: "fake".to_owned(),
+            server: None,
+            options: Options { crypt: Default::default(), ..Options::OURS },
+        }
+    }
+
+    async fn accept(listener: &TcpListener) -> Self {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut peer = Self { stream, inbox: BytesMut::new() };
+        assert_eq!(peer.packet().await.opcode, 0x01);
+        peer.write(&Self::greeting().answer().to_bytes()).await;
+        peer
+    }
+
+    /// Connects to the bridge, as an uploader whose turn it is.
+    async fn connect(to: SocketAddr) -> Self {
+        let stream = TcpStream::connect(to).await.unwrap();
+        let mut peer = Self { stream, inbox: BytesMut::new() };
+        peer.write(&Self::greeting().hello().to_bytes()).await;
+        assert_eq!(peer.packet().await.opcode, 0x4C);
+        peer
+    }
+
+    async fn write(&mut self, bytes: &[u8]) {
+        // What ends the session may come before all is written.
+        let _ = self.stream.write_all(bytes).await;
+    }
+
+    async fn send(&mut self, message: Message) {
+        let mut bytes = Vec::new();
+        message.put(&mut bytes);
+        self.write(&bytes).await;
+    }
+
+    async fn packet(&mut self) -> Packet {
+        self.packet_or_end().await.expect("the bridge has hung up")
+    }
+
+    async fn packet_or_end(&mut self) -> Option<Packet> {
+        loop {
+            if let Some(packet) = Packet::take(&mut self.inbox, MAX_PAYLOAD).unwrap() {
+                return Some(packet);
+            }
+            if self.stream.read_buf(&mut self.inbox).await.ok()? == 0 {
+                return None;
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Message {
+        decode(&self.packet().await).unwrap()
+    }
+
+    /// The ranges that are asked for next.
+    async fn ranges(&mut self) -> Vec<Range<u64>> {
+        match self.next().await {
+            Message::RequestParts { ranges, .. } => ranges,
+            other => panic!("{other:?} instead of a request for parts"),
+        }
+    }
+
+    async fn send_range(&mut self, file: Hash, range: Range<u64>) {
+        for start in range.clone().step_by(10_240) {
+            let data = content(start..(start + 10_240).min(range.end));
+            self.send(Message::SendingPart { file, start, data }).await;
+        }
+    }
+
+    /// Answers the first questions, up to that for the slot; the hash set too, if it is asked for.
+    async fn tell(&mut self, sample: &Sample, parts: PartStatus) {
+        let file = sample.hash;
+        let extended = match self.next().await {
+            Message::FileNameRequest { extended, file } if file == sample.hash => extended,
+            other => panic!("{other:?} instead of a request for the file name"),
+        };
+        assert_eq!(extended.unwrap().complete_sources, Some(0));
+        assert_eq!(self.next().await, Message::FileStatusRequest(file));
+        self.send(Message::FileNameAnswer { file, name: "other.bin".to_owned() }).await;
+        self.send(Message::FileStatus { file, parts }).await;
+        loop {
+            match self.next().await {
+                Message::HashSetRequest(asked) => {
+                    assert_eq!(asked, file);
+                    let hashes = sample.hashes.clone();
+                    self.send(Message::HashSet { file, hashes }).await;
+                }
+                Message::SourcesRequest { version, .. } => assert_eq!(version, None),
+                Message::StartUpload(asked) => return assert_eq!(asked, Some(file)),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+/// Opens a session with an uploader that does as told.
+async fn open<F: Future<Output = ()> + Send + 'static>(
+    rig: &Rig,
+    sample: &Sample,
+    script: impl FnOnce(Peer) -> F,
+) -> (Result<Arc<dyn SourceSession>, SourceError>, tokio::task::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let opened = tokio::spawn({
+        let (leecher, what) = (rig.leecher.clone(), sample.what.clone());
+        async move { leecher.open(what, at).await }
+    });
+    let peer = timeout(SOON, Peer::accept(&listener)).await.unwrap();
+    let script = tokio::spawn(script(peer));
+    (timeout(SOON * 3, opened).await.unwrap().unwrap(), script)
+}
+
+/// Waits until a session holds a chunk, or does not.
+async fn until(session: &Arc<dyn SourceSession>, chunk: u32, has: bool) {
+    let mut changes = session.changes();
+    let wait = async {
+        while session.has(chunk) != has {
+            changes.changed().await.unwrap();
+        }
+    };
+    timeout(SOON, wait).await.unwrap();
+}
+
+async fn ended(session: &Arc<dyn SourceSession>) -> SourceError {
+    let mut changes = session.changes();
+    let wait = async { while changes.changed().await.is_ok() {} };
+    timeout(SOON * 10, wait).await.unwrap();
+    session.fetch(0..1).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_file_comes_compressed_and_plain_and_its_hashes_are_learned() {
+    let (rig, sample) = (rig(), sample(SIZE));
+    let file = sample.hash;
+    assert!(!sample.what.integrity.is_known());
+    let hashes = sample.hashes.clone();
+    let telling = Sample { what: sample.what.clone(), hash: file, hashes };
+    let (session, script) = open(&rig, &sample, |mut peer| async move {
+        peer.tell(&telling, PartStatus::complete()).await;
+        peer.send(Message::AcceptUpload).await;
+        let ranges = peer.ranges().await;
+        assert_eq!(ranges, [PART..PART + BLOCK, PART + BLOCK..PART + 262_144]);
+        let zlib = deflate(&content(ranges[0].clone())).unwrap();
+        let whole = u32::try_from(zlib.len()).unwrap();
+        for piece in zlib.chunks(3000) {
+            let data = Bytes::copy_from_slice(piece);
+            peer.send(Message::CompressedPart { file, start: PART, whole, data }).await;
+        }
+        peer.send_range(file, ranges[1].clone()).await;
+        for range in peer.ranges().await {
+            peer.send_range(file, range).await;
+        }
+        assert_eq!(peer.next().await, Message::CancelTransfer);
+    })
+    .await;
+    let session = session.unwrap();
+    assert_eq!(session.held(), 2);
+    until(&session, 1, true).await;
+    assert!(sample.what.integrity.is_known());
+    let range = PART..PART + 262_144;
+    assert_eq!(session.fetch(range.clone()).await, Ok(content(range)));
+    assert_eq!(session.fetch(0..7).await, Ok(content(0..7)));
+    assert_eq!(
+        session.fetch(PART - 1..PART + 1).await,
+        Err(SourceError::Refused(PART - 1..PART + 1))
+    );
+    assert_eq!(session.fetch(SIZE..SIZE + 1).await, Err(SourceError::Refused(SIZE..SIZE + 1)));
+    drop(session);
+    timeout(SOON, script).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_file_of_one_part_needs_no_status_and_no_hashes() {
+    let (rig, sample) = (rig(), sample(1));
+    let file = sample.hash;
+    let (session, _script) = open(&rig, &sample, |mut peer| async move {
+        assert!(matches!(peer.next().await, Message::FileNameRequest { .. }));
+        peer.send(Message::FileNameAnswer { file, name: "one".to_owned() }).await;
+        assert_eq!(peer.next().await, Message::FileStatusRequest(file));
+        assert!(matches!(peer.next().await, Message::SourcesRequest { .. }));
+        assert_eq!(peer.next().await, Message::StartUpload(Some(file)));
+        peer.send(Message::AcceptUpload).await;
+        assert_eq!(peer.ranges().await, [0..1]);
+        peer.send_range(file, 0..1).await;
+        peer.packet_or_end().await;
+    })
+    .await;
+    let session = session.unwrap();
+    until(&session, 0, true).await;
+    assert_eq!(session.fetch(0..1).await, Ok(content(0..1)));
+}
+
+#[tokio::test]
+async fn who_does_not_have_the_file_or_tells_of_another_is_left() {
+    let (rig, sample) = (rig(), sample(SIZE));
+    let file = sample.hash;
+    let (session, _) = open(&rig, &sample, |mut peer| async move {
+        peer.next().await;
+        peer.send(Message::NoSuchFile(file)).await;
+        peer.packet_or_end().await;
+    })
+    .await;
+    let error = session.err().unwrap();
+    assert_eq!(error, SourceError::Protocol("it does not have the file".into()));
+    let (session, _) = open(&rig, &sample, |mut peer| async move {
+        peer.next().await;
+        let parts = PartStatus::of(&Bits::none(9), 9 * PART - 1).unwrap();
+        peer.send(Message::FileStatus { file, parts }).await;
+        peer.packet_or_end().await;
+    })
+    .await;
+    assert!(
+        matches!(session.err().unwrap(), SourceError::Protocol(why) if why.contains("9 parts"))
+    );
+    let hashes = vec![[1; 16], [2; 16]];
+    let liar = Sample { what: sample.what.clone(), hash: file, hashes };
+    let (session, _) = open(&rig, &sample, |mut peer| async move {
+        peer.tell(&liar, PartStatus::complete()).await;
+        peer.packet_or_end().await;
+    })
+    .await;
+    let error = match session {
+        Ok(session) => ended(&session).await,
+        Err(error) => error,
+    };
+    assert!(matches!(error, SourceError::Protocol(why) if why.contains("hashes")));
+    assert!(!sample.what.integrity.is_known());
+}
+
+#[tokio::test]
+async fn a_slot_that_goes_refuses_and_comes_again() {
+    let (rig, sample) = (rig(), sample(400_000));
+    let file = sample.hash;
+    let telling = Sample { what: sample.what.clone(), hash: file, hashes: Vec::new() };
+    let (session, _script) = open(&rig, &sample, |mut peer| async move {
+        peer.tell(&telling, PartStatus::complete()).await;
+        peer.send(Message::QueueRanking(3)).await;
+        peer.send(Message::AcceptUpload).await;
+        assert_eq!(peer.ranges().await, [0..1000]);
+        peer.send(Message::OutOfParts).await;
+        // It does not say that we are in its queue: so it is asked again.
+        assert_eq!(peer.next().await, Message::StartUpload(Some(file)));
+        peer.send(Message::AcceptUpload).await;
+        assert_eq!(peer.ranges().await, [0..1000]);
+        peer.send_range(file, 0..1000).await;
+        peer.packet_or_end().await;
+    })
+    .await;
+    let session = session.unwrap();
+    until(&session, 0, true).await;
+    assert_eq!(session.fetch(0..1000).await, Err(SourceError::Refused(0..1000)));
+    assert!(!session.has(0) && session.held() == 1);
+    assert_eq!(session.fetch(0..1000).await, Err(SourceError::Refused(0..1000)));
+    until(&session, 0, true).await;
+    assert_eq!(session.fetch(0..1000).await, Ok(content(0..1000)));
+}
+
+#[tokio::test]
+async fn a_place_in_a_queue_outlives_the_connection() {
+    let (rig, sample) = (rig(), sample(400_000));
+    let file = sample.hash;
+    let telling = Sample { what: sample.what.clone(), hash: file, hashes: Vec::new() };
+    let bridge = rig.clients.endpoints()[0];
+    let (hung_up, gone) = oneshot::channel();
+    let (session, _script) = open(&rig, &sample, |mut peer| async move {
+        peer.tell(&telling, PartStatus::complete()).await;
+        peer.send(Message::QueueRanking(1)).await;
+        drop(peer);
+        hung_up.send(()).unwrap();
+        let mut peer = Peer::connect(bridge).await;
+        peer.send(Message::AcceptUpload).await;
+        assert_eq!(peer.next().await, Message::FileStatusRequest(file));
+        assert_eq!(peer.ranges().await, [7..1000]);
+        peer.send_range(file, 7..1000).await;
+        peer.packet_or_end().await;
+    })
+    .await;
+    let session = session.unwrap();
+    gone.await.unwrap();
+    until(&session, 0, true).await;
+    assert_eq!(session.fetch(7..1000).await, Ok(content(7..1000)));
+}
+
+#[tokio::test]
+async fn who_sends_nonsense_is_left() {
+    let bad_zlib = |file| Message::CompressedPart {
+        file,
+        start: 0,
+        whole: 9,
+        data: Bytes::from_static(b"not zlib!"),
+    };
+    let bomb = |file| {
+        let zlib = deflate(&vec![0; 64 << 20]).unwrap();
+        let whole = u32::try_from(zlib.len()).unwrap();
+        Message::CompressedPart { file, start: 0, whole, data: zlib.into() }
+    };
+    let elsewhere =
+        |file| Message::SendingPart { file, start: 1 << 20, data: Bytes::from(vec![0; 1 << 20]) };
+    let makers: [(&dyn Fn(Hash) -> Message, usize, &str); 3] = [
+        (&bad_zlib, 1, "damaged"),
+        (&bomb, 1, "inflates to more"),
+        (&elsewhere, 9, "not asked for"),
+    ];
+    for (make, times, expected) in makers {
+        let (rig, sample) = (rig(), sample(400_000));
+        let file = sample.hash;
+        let telling = Sample { what: sample.what.clone(), hash: file, hashes: Vec::new() };
+        let nonsense = make(file);
+        let (session, _script) = open(&rig, &sample, move |mut peer| async move {
+            peer.tell(&telling, PartStatus::complete()).await;
+            peer.send(Message::AcceptUpload).await;
+            peer.ranges().await;
+            for _ in 0..times {
+                peer.send(nonsense.clone()).await;
+            }
+            peer.packet_or_end().await;
+        })
+        .await;
+        let session = session.unwrap();
+        until(&session, 0, true).await;
+        let error = timeout(SOON, session.fetch(0..BLOCK)).await.unwrap().unwrap_err();
+        assert!(matches!(&error, SourceError::Protocol(why) if why.contains(expected)), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn who_accepts_and_never_sends_is_given_up_and_who_never_accepts_is_waited_for() {
+    let (rig, sample) = (rig(), sample(400_000));
+    let file = sample.hash;
+    let telling = Sample { what: sample.what.clone(), hash: file, hashes: Vec::new() };
+    let (go, gone) = oneshot::channel::<()>();
+    let (session, _script) = open(&rig, &sample, |mut peer| async move {
+        peer.tell(&telling, PartStatus::complete()).await;
+        gone.await.unwrap();
+        peer.send(Message::AcceptUpload).await;
+        while peer.packet_or_end().await.is_some() {}
+    })
+    .await;
+    let session = session.unwrap();
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(100)).await;
+    assert!(!session.has(0) && session.held() == 1);
+    tokio::time::resume();
+    go.send(()).unwrap();
+    until(&session, 0, true).await;
+    tokio::time::pause();
+    let error = session.fetch(0..BLOCK).await.unwrap_err();
+    assert_eq!(error, SourceError::TimedOut(Duration::from_secs(60)));
+}
+
+#[tokio::test]
+async fn two_files_of_one_client_take_turns() {
+    let (rig, first, second) = (rig(), sample(400_000), sample(500_000));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let hashes = [first.hash, second.hash];
+    let script = tokio::spawn(async move {
+        let mut peer = Peer::accept(&listener).await;
+        let mut named = None;
+        let mut switches = 0;
+        let mut slots = 0;
+        loop {
+            let Some(packet) = peer.packet_or_end().await else { return (switches, slots) };
+            match decode(&packet).unwrap() {
+                Message::FileNameRequest { file, .. } => named = Some(file),
+                Message::FileStatusRequest(file) => {
+                    switches += u32::from(named != Some(file));
+                    named = Some(file);
+                    peer.send(Message::FileStatus { file, parts: PartStatus::complete() }).await;
+                }
+                Message::StartUpload(file) => {
+                    slots += 1;
+                    named = file;
+                    peer.send(Message::AcceptUpload).await;
+                }
+                Message::RequestParts { file, ranges } => {
+                    assert_eq!(named, Some(file), "a request for a file that is not named");
+                    for range in ranges {
+                        peer.send_range(file, range).await;
+                    }
+                }
+                _ => {}
+            }
+        }
+    });
+    let fetch_all = |sample: Sample| {
+        let leecher = rig.leecher.clone();
+        async move {
+            let session = leecher.open(sample.what.clone(), at).await.unwrap();
+            until(&session, 0, true).await;
+            let length = sample.what.length;
+            let ranges = (0..length).step_by(50_000).map(|at| at..(at + 50_000).min(length));
+            let fetches = ranges.map(|range| {
+                let session = session.clone();
+                async move { assert_eq!(session.fetch(range.clone()).await, Ok(content(range))) }
+            });
+            futures::future::join_all(fetches).await;
+        }
+    };
+    let both = async { tokio::join!(fetch_all(first), fetch_all(second)) };
+    timeout(SOON, both).await.unwrap();
+    drop(rig);
+    let (switches, slots) = timeout(SOON, script).await.unwrap().unwrap();
+    assert!(switches >= 1 && slots <= 2, "{switches} switches between {hashes:?}, {slots} slots");
+}
+
+#[tokio::test]
+async fn large_files_are_asked_for_in_64_bits() {
+    let size = (4 << 30) + 3 * PART;
+    let sample = named(size, [5; 16], Vec::new(), None);
+    let rig = rig();
+    let file = sample.hash;
+    let (session, _script) = open(&rig, &sample, |mut peer| async move {
+        peer.next().await;
+        peer.send(Message::FileStatus { file, parts: PartStatus::complete() }).await;
+        while !matches!(peer.next().await, Message::StartUpload(_)) {}
+        peer.send(Message::AcceptUpload).await;
+        let packet = peer.packet().await;
+        assert_eq!((packet.protocol.byte(), packet.opcode), (0xC5, 0xA3));
+        let Message::RequestParts { ranges, .. } = decode(&packet).unwrap() else { panic!() };
+        for range in ranges {
+            peer.send_range(file, range).await;
+        }
+        let packet = peer.packet().await;
+        assert_eq!((packet.protocol.byte(), packet.opcode), (0xE3, 0x47));
+        peer.send_range(file, 10..20).await;
+        peer.packet_or_end().await;
+    })
+    .await;
+    let session = session.unwrap();
+    until(&session, 440, true).await;
+    let range = size - 200_000..size - 5;
+    assert_eq!(session.fetch(range.clone()).await, Ok(content(range)));
+    assert_eq!(session.fetch(10..20).await, Ok(content(10..20)));
+}
+
+#[tokio::test]
+async fn sources_are_noted_and_wrong_blocks_are_found() {
+    let (rig, sample) = (rig(), sample(SIZE));
+    let file = sample.hash;
+    let root = Ed2kFile::of(&sample.what).unwrap().aich.unwrap();
+    let telling = Sample { what: sample.what.clone(), hash: file, hashes: sample.hashes.clone() };
+    let (session, _script) = open(&rig, &sample, |mut peer| async move {
+        peer.tell(&telling, PartStatus::complete()).await;
+        let server = "198.51.100.1:4661".parse().unwrap();
+        let record = |id| SourceRecord { id, port: 4662, server, user: Some([3; 16]), crypt: None };
+        let sources = vec![record(0xC633_6403), record(77)];
+        peer.send(Message::Sources { file, version: None, sources }).await;
+        let request = Message::AichRequest { file, part: 1, root };
+        assert_eq!(peer.next().await, request);
+        peer.send(Message::AichAnswer { file, recovery: None }).await;
+        assert_eq!(peer.next().await, request);
+        let parts: Vec<_> = [0..PART, PART..SIZE]
+            .into_iter()
+            .map(|part| aich::hash_blocks(&[content(part)]))
+            .collect();
+        let hashes: Vec<_> = (0..2)
+            .map(|part| aich::hash_part(SIZE, part, &parts[part as usize]).unwrap())
+            .collect();
+        let recovery = aich::recovery(SIZE, 1, &hashes, &parts[1]).unwrap();
+        peer.send(Message::AichAnswer { file, recovery: Some((1, root, recovery)) }).await;
+        peer.packet_or_end().await;
+    })
+    .await;
+    let session = session.unwrap();
+    let mut bytes = content(PART..SIZE).to_vec();
+    assert_eq!(session.locate(1, vec![Bytes::from(bytes.clone())]).await, None);
+    bytes[BLOCK as usize] ^= 1;
+    let wrong = session.locate(1, vec![Bytes::from(bytes)]).await;
+    assert_eq!(wrong, Some(vec![PART + BLOCK..PART + 2 * BLOCK]));
+    assert_eq!(rig.book.of(&file), ["198.51.100.3:4662".parse().unwrap()]);
+}

@@ -320,13 +320,18 @@ impl Clients {
         let (id, server) = *lock(&self.at_server);
         let port = self.endpoints.first().map_or(0, SocketAddr::port);
         let nick = self.nick.clone();
-        let crypt = Crypt {
-            supports: self.obfuscation != Obfuscation::Off,
-            requests: self.obfuscation == Obfuscation::Required,
-            requires: self.obfuscation == Obfuscation::Required,
-        };
-        let options = Options { crypt, ..Options::OURS };
+        let options = Options { crypt: self.crypt(), ..Options::OURS };
         Greeting { hash: self.identity.hash, id, port, nick, server, options }
+    }
+
+    /// What we want of obfuscation: clients and servers are told so.
+    pub(crate) fn crypt(&self) -> Crypt {
+        let required = self.obfuscation == Obfuscation::Required;
+        Crypt {
+            supports: self.obfuscation != Obfuscation::Off,
+            requests: required,
+            requires: required,
+        }
     }
 
     /// Which ways of speaking are taken from a client. A server that tries whether we can be reached does so plainly.

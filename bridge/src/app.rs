@@ -22,7 +22,7 @@ use crate::{
     data_dir::{DataDir, DataDirError},
     grpc::{self, ServeError, Services},
     handler::{MessageHandler, OverlayParts},
-    names::{NameDesk, OverlayInfo},
+    names::{Composer, NameDesk, NameFault, OverlayInfo},
     relay::{DataFaces, Limits, Proving, Relay, RelayError, RelayParts},
     status::{
         alarms::Alarms,
@@ -59,6 +59,9 @@ pub enum StartError {
     /// The descriptions cannot be opened.
     #[error("descriptions: {0}")]
     Blobs(#[from] BlobError),
+    /// What was composed cannot be taken back.
+    #[error("names that were composed: {0}")]
+    Composed(#[from] NameFault),
     /// The ledger cannot be opened.
     #[error("ledger: {0}")]
     Ledger(#[from] LedgerError),
@@ -172,6 +175,10 @@ impl App {
         let handler = Arc::new(MessageHandler::new(parts.collect(), &table, &routes, &chooser));
         let desk = Arc::new(NameDesk::new(table.clone(), blobs, infos));
         let describe = desk.clone();
+        if !config.names.compose {
+            Composer::undo(&desk)?;
+        }
+        let composing = routes.clone();
         let relay = Relay::new(RelayParts {
             names: table.clone(),
             describe: Arc::new(move |binding| {
@@ -214,6 +221,12 @@ impl App {
                 trackers.insert(overlay.id.clone(), server.urls());
                 tasks.spawn(server.clone().serve(handler.clone(), stops.faces.clone()));
             }
+        }
+        if config.names.compose {
+            let follows = relay.clone();
+            let in_use = Arc::new(move |name: &_| follows.in_use(name));
+            let composer = Composer::new(desk.clone(), composing, in_use);
+            tasks.spawn(composer.run(stops.relay.clone()));
         }
         let relay_task = tokio::spawn(relay.clone().run(stops.relay.clone()));
         let board = Arc::new(Board {

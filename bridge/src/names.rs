@@ -1,5 +1,6 @@
 //! The desk where names are bound: descriptions and lists in, bindings and contents out.
 
+mod compose;
 mod contents;
 
 use std::{
@@ -10,12 +11,14 @@ use std::{
 use bytes::Bytes;
 use p2pbridge_adapters::{Description, registry};
 use p2pbridge_nametable::{
-    BindError, Binding, Content, NameTable, Proposal, ProposedFile, StoreError,
+    BindError, Binding, Content, MAX_TITLE, NameTable, Proposal, ProposedFile, Statement,
+    StoreError,
 };
 use p2pbridge_proto::{Evidence, OverlayId, v1};
 use thiserror::Error;
 use url::Url;
 
+pub use self::compose::{Composer, InUse};
 pub use self::contents::{MOST_ROWS, content_row, content_rows};
 use self::contents::{label_of, statement};
 use crate::blobs::{BlobError, BlobId, Blobs};
@@ -42,6 +45,14 @@ pub struct NameDesk {
     blobs: Blobs,
     overlays: Vec<OverlayInfo>,
     in_use: Mutex<HashMap<BlobId, Weak<Description>>>,
+}
+
+/// What a description comes to.
+enum Proposed {
+    /// A name with its layout.
+    Binding(Proposal),
+    /// Names of bytes that no overlay here speaks of: there is nobody who would need the layout.
+    Names(Statement),
 }
 
 /// Why names were not bound, or a description not given.
@@ -137,22 +148,25 @@ impl NameDesk {
         let (mut proposals, mut rows, mut described) = (Vec::new(), Vec::new(), Vec::new());
         for (item, number) in items.iter().zip(1..) {
             let label = label_of(item, &format!("item {number}"));
-            match &item.content {
-                Some(_) if !item.description.is_empty() => {
-                    let problem = "it takes a description or names, not both".to_owned();
-                    return Err(NameFault::Content { label, problem });
-                }
-                Some(row) => {
-                    let read = statement(row, Evidence::Attested, &stated_by.into());
-                    match read {
-                        Ok(statement) => rows.push((label, statement)),
-                        Err(problem) => return Err(NameFault::Content { label, problem }),
-                    }
-                }
-                None => {
-                    proposals.push(self.propose(item, label, stated_by)?);
+            let fault = |problem| NameFault::Content { label: label.clone(), problem };
+            let read = |row| statement(row, Evidence::Attested, &stated_by.into());
+            let said = item.content.as_ref().map(read).transpose().map_err(fault)?;
+            if let (true, Some(said)) = (item.description.is_empty(), &said) {
+                rows.push((label, said.clone()));
+                continue;
+            }
+            let proposed = match (self.propose(item, label.clone(), stated_by), &said) {
+                // Nobody here transfers such a thing; its names are names all the same.
+                (Err(NameFault::Description { .. }), Some(said)) => Proposed::Names(said.clone()),
+                (proposed, _) => proposed?,
+            };
+            match proposed {
+                Proposed::Binding(proposal) => {
+                    proposals.push(proposal);
                     described.push(item);
+                    rows.extend(said.map(|said| (label, said)));
                 }
+                Proposed::Names(names) => rows.push((label, said.unwrap_or(names))),
             }
         }
         if proposals.is_empty() {
@@ -203,7 +217,7 @@ impl NameDesk {
         item: &v1::BindItem,
         label: String,
         stated_by: &str,
-    ) -> Result<Proposal, NameFault> {
+    ) -> Result<Proposed, NameFault> {
         if item.description.len() > MOST_DESCRIPTION {
             let problem = format!(
                 "it has {} bytes; a description has at most {MOST_DESCRIPTION}",
@@ -216,23 +230,18 @@ impl NameDesk {
             return Err(NameFault::Private { label });
         }
         let overlays = self.overlays_of(item, &label, protocol, &description)?;
-        let files = description.files.into_iter().map(|file| ProposedFile {
-            path: file.path,
-            offset: file.offset,
-            length: file.length,
-            digest: file.digest,
-        });
-        Ok(Proposal {
-            names: description.names,
-            title: description.title,
-            length: description.length,
-            unit: description.unit,
-            files: files.collect(),
-            overlays,
-            label,
-            stated_by: stated_by.to_owned(),
-            description: None,
-        })
+        let of_bytes = description.names.iter().all(|name| name.scheme().is_of_bytes());
+        if of_bytes && (overlays.is_empty() || description.length == 0) {
+            return Ok(Proposed::Names(Statement {
+                content: None,
+                names: description.names,
+                length: Some(description.length),
+                title: description.title.chars().take(MAX_TITLE).collect(),
+                evidence: Evidence::Attested,
+                stated_by: stated_by.into(),
+            }));
+        }
+        Ok(Proposed::Binding(proposal_of(description, overlays, label, stated_by)))
     }
 
     /// The overlay that was asked for; else those of the trackers that the description names; else all of its protocol.
@@ -277,6 +286,32 @@ impl NameDesk {
             found = of_protocol().map(|overlay| overlay.id.clone()).collect();
         }
         Ok(found)
+    }
+}
+
+/// A description as the table takes it; kept nowhere yet.
+fn proposal_of(
+    description: Description,
+    overlays: Vec<OverlayId>,
+    label: String,
+    stated_by: &str,
+) -> Proposal {
+    let files = description.files.into_iter().map(|file| ProposedFile {
+        path: file.path,
+        offset: file.offset,
+        length: file.length,
+        digest: file.digest,
+    });
+    Proposal {
+        names: description.names,
+        title: description.title,
+        length: description.length,
+        unit: description.unit,
+        files: files.collect(),
+        overlays,
+        label,
+        stated_by: stated_by.to_owned(),
+        description: None,
     }
 }
 

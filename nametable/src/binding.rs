@@ -5,6 +5,9 @@ use p2pbridge_proto::{ContentId, Evidence, Extent, Layout, LayoutError, Name, Ov
 /// The content of every file of zero length. It has no bytes, lies in no layout, and makes nothing equivalent.
 pub const EMPTY_CONTENT: ContentId = ContentId::from_bytes([0; 16]);
 
+/// Who stated a binding that the bridge made itself, of what it knows of the bytes: [`Binding::is_composed`].
+pub const COMPOSED: &str = "the bridge, of what it knows of the bytes";
+
 /// The statement that names have a layout over contents, with its evidence.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -54,6 +57,12 @@ impl Binding {
     pub fn name(&self) -> Name {
         // Not empty: made by `plan` from a checked proposal, or by `record` from a checked record.
         self.names[0]
+    }
+
+    /// Whether the bridge made it itself, and nobody else has stated it: it goes with what it was made of.
+    #[must_use]
+    pub fn is_composed(&self) -> bool {
+        self.stated_by == COMPOSED
     }
 }
 

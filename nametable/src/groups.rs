@@ -5,12 +5,13 @@ use std::{
     sync::Arc,
 };
 
-use p2pbridge_proto::{ContentId, Evidence, Name, Scheme};
+use p2pbridge_proto::{ContentId, Evidence, Name};
 
 use crate::{
     BindError, Binding, EMPTY_CONTENT, Proposal,
     index::Index,
     pairing::{Node, shown},
+    state::excludes,
 };
 
 /// Files that are the same content, as sets of nodes.
@@ -69,16 +70,17 @@ impl Groups {
         involved: &Involved,
     ) -> Result<(), BindError> {
         for set in &self.sets {
-            let mut first: HashMap<Scheme, (Name, String, String)> = HashMap::new();
+            let length = set.first().map(|(at, file)| proposals[*at].files[*file].length);
+            let mut seen: BTreeMap<Name, (String, String)> = BTreeMap::new();
             let mut add = |digest: Name, label: String, path: &str| {
-                let entry = (digest, label, shown(path));
-                let (other, other_label, other_path) =
-                    first.entry(digest.scheme()).or_insert_with(|| entry.clone()).clone();
-                let (_, label, path) = entry;
-                if other == digest {
-                    return Ok(());
+                let path = shown(path);
+                let rival = seen.iter().find(|(other, _)| excludes(other, &digest, length));
+                if let Some((_, (other_label, other_path))) = rival {
+                    let (other_label, other_path) = (other_label.clone(), other_path.clone());
+                    return Err(BindError::DigestsDiffer { label, path, other_label, other_path });
                 }
-                Err(BindError::DigestsDiffer { label, path, other_label, other_path })
+                seen.entry(digest).or_insert((label, path));
+                Ok(())
             };
             for (at, file) in set {
                 let proposal = &proposals[*at];

@@ -18,7 +18,9 @@ mod state;
 mod store;
 mod table;
 
-pub use binding::{Binding, EMPTY_CONTENT, FileEntry, Proposal, ProposedFile, Quarantined, Reason};
+pub use binding::{
+    Binding, COMPOSED, EMPTY_CONTENT, FileEntry, Proposal, ProposedFile, Quarantined, Reason,
+};
 pub use chunks::{ChunkMap, Mapped, map_availability, map_chunks, map_range};
 pub use content::{Content, Known, MAX_CONTENT_NAMES, MAX_TITLE, Statement};
 pub use error::BindError;

@@ -7,7 +7,7 @@ use std::{
 
 use p2pbridge_proto::{Evidence, Name, Scheme};
 
-use crate::{BindError, Proposal, ProposedFile};
+use crate::{BindError, Proposal, ProposedFile, state::excludes};
 
 /// The most proposals of one Bind.
 pub const MAX_PROPOSALS: usize = 1_000;
@@ -189,13 +189,14 @@ impl<'a> Matcher<'a> {
         open.sort_by_key(|at| small.files[*at].digest.is_none());
         for at in open {
             let file = &small.files[at];
-            let scheme = file.digest.map(|digest| digest.scheme());
-            // All with an equal digest have been paired: another of the same scheme is another content.
+            // All with an equal digest have been paired: another of the same scheme is another content, as a rule.
             let fitting = free.get_mut(&file.length).into_iter().flatten();
-            let first = fitting
-                .filter(|queue| scheme.is_none() || queue.0 != scheme)
-                .filter(|queue| !queue.1.is_empty())
-                .min_by_key(|queue| queue.1.front().copied());
+            let fits = |queue: &Queue| {
+                let first = queue.1.front().and_then(|at| self.large.files.get(*at));
+                first.is_some_and(|large| compatible(file, large))
+            };
+            let first =
+                fitting.filter(|queue| fits(queue)).min_by_key(|queue| queue.1.front().copied());
             match first.and_then(|queue| queue.1.pop_front()) {
                 Some(large) => self.take(at, large),
                 None => return Err(self.refusal(file)),
@@ -247,12 +248,10 @@ impl<'a> Matcher<'a> {
 /// Files of one length whose digests are of one scheme, in order.
 type Queue = (Option<Scheme>, VecDeque<usize>);
 
-/// Whether digests allow that two files are the same.
+/// Whether digests allow that two files of the same length are the same.
 fn compatible(one: &ProposedFile, other: &ProposedFile) -> bool {
-    match (one.digest, other.digest) {
-        (Some(one), Some(other)) => one.scheme() != other.scheme() || one == other,
-        _ => true,
-    }
+    let digests = one.digest.zip(other.digest);
+    digests.is_none_or(|(digest, rival)| !excludes(&digest, &rival, Some(one.length)))
 }
 
 /// A path for people: without control characters, and not too long.

@@ -256,6 +256,11 @@ fn restate(
         evidence: kept.max(evidence),
         overlays: distinct(old.overlays.iter().chain(&proposal.overlays)),
         description: proposal.description.or(old.description),
+        // What somebody states is no longer the bridge's own.
+        stated_by: match old.is_composed() {
+            true => proposal.stated_by.clone(),
+            false => old.stated_by.clone(),
+        },
         ..(**old).clone()
     };
     if binding != **old {

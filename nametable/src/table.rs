@@ -62,6 +62,17 @@ const PAGE: usize = 1_000;
 /// The most letters that are kept of a reason.
 const MAX_TEXT: usize = 1_000;
 
+/// What is forgotten of contents with a binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Forget {
+    /// Its names, whoever said that they are of these bytes.
+    All,
+    /// What only it said.
+    OnlyIts,
+    /// Nothing: it said what was known anyway.
+    Nothing,
+}
+
 type Subscriber = Box<dyn Fn() + Send + Sync>;
 
 /// Is given a binding as it was and as it is, or none where there was or is none.
@@ -234,7 +245,7 @@ impl NameTable {
     pub fn quarantine(&self, name: &Name, text: &str) -> Result<bool, StoreError> {
         let mut writer = self.fresh_writer()?;
         let Some(binding) = self.index.get(name) else { return Ok(false) };
-        let mut batch = self.unbinding(&binding);
+        let mut batch = self.unbinding(&binding, Forget::All);
         batch.extend(self.quarantining(binding.clone(), Reason::Disproved, text, &[]));
         self.commit_large(&mut writer, batch)?;
         let mut told = Draft::new(&self.index, &self.catalog, false);
@@ -246,7 +257,8 @@ impl NameTable {
         Ok(true)
     }
 
-    /// Takes a name back: its binding, or, when it has none, what is said of it as a name of bytes.
+    /// Takes a name back: its binding, or, when it has none, what is said of it as a name of bytes. With a binding that
+    /// the bridge made itself, both: it would make it again.
     ///
     /// # Errors
     /// When the store does not take it.
@@ -263,16 +275,32 @@ impl NameTable {
         };
         let names = binding.names.clone();
         draft.tell(NameEventKind::Unbound, None, names, binding.title.clone());
-        self.commit_large(&mut writer, self.unbinding(&binding))?;
+        let forget = if binding.is_composed() { Forget::All } else { Forget::OnlyIts };
+        self.commit_large(&mut writer, self.unbinding(&binding, forget))?;
         self.settle(writer, draft)?;
         self.tell();
         Ok(Taken { binding: Some(binding), content: None })
     }
 
-    /// What taking a binding out changes: it, and what only it said of contents.
-    fn unbinding(&self, binding: &Binding) -> Vec<Change> {
+    /// Takes back a binding that the bridge made itself; what is known of its names stays. `false` when there is none.
+    ///
+    /// # Errors
+    /// When the store does not take it.
+    pub fn decompose(&self, name: &Name) -> Result<bool, StoreError> {
+        let mut writer = self.fresh_writer()?;
+        let Some(binding) = self.index.get(name).filter(|binding| binding.is_composed()) else {
+            return Ok(false);
+        };
+        self.commit_large(&mut writer, self.unbinding(&binding, Forget::Nothing))?;
+        drop(writer);
+        self.tell();
+        Ok(true)
+    }
+
+    /// What taking a binding out changes: it, and what was said of contents with it.
+    fn unbinding(&self, binding: &Binding, forget: Forget) -> Vec<Change> {
         let mut draft = Draft::new(&self.index, &self.catalog, false);
-        self.forget_names_of(&mut draft, binding);
+        self.forget_names_of(&mut draft, binding, forget);
         let mut batch = vec![Change::Delete(Key::Binding(binding.name()))];
         batch.extend(draft.changes());
         batch

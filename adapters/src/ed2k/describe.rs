@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use md4::{Digest, Md4};
-use p2pbridge_proto::{Ed2kFileLink, Ed2kParts, MAX_ED2K_LINK, Name, Scheme};
+use p2pbridge_proto::{Ed2kFileLink, Ed2kParts, MAX_ED2K_LINK, Scheme};
 
 use super::wire::{Hash, PART};
 use crate::{AboutFile, DescribeError, Description, FileSpan, Integrity, Learned};

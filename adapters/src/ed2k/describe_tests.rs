@@ -1,3 +1,5 @@
+use p2pbridge_proto::Name;
+
 use super::*;
 
 /// Files of zeros, by alcc and rhash.

@@ -12,11 +12,13 @@ pub struct NamesConfig {
     pub prove_schemes: Rules,
     /// By how many threads.
     pub prove_threads: Threads,
+    /// Whether descriptions are made of names that are known, where a name and a length say all.
+    pub compose: bool,
 }
 
 impl Default for NamesConfig {
     fn default() -> Self {
-        Self { prove: true, prove_schemes: Rules::all(), prove_threads: Threads(1) }
+        Self { prove: true, prove_schemes: Rules::all(), prove_threads: Threads(1), compose: true }
     }
 }
 

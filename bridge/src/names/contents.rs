@@ -8,7 +8,7 @@ use p2pbridge_nametable::{
 };
 use p2pbridge_proto::{Evidence, Name, v1};
 
-use super::{NameDesk, NameFault};
+use super::{NameDesk, NameFault, Proposed};
 
 /// The most rows of a request of a list, and the most contents of a publication.
 pub const MOST_ROWS: usize = 10_000;
@@ -49,22 +49,28 @@ impl NameDesk {
                 refused(&self.table.state(&statements)?)?;
                 None
             }
-            Some(item) => Some(self.publish_as(item, &statements, &by, request.without_overlay)?),
+            Some(item) => self.publish_as(item, &statements, &by, request.without_overlay)?,
         };
         let of = |statement: &Statement| self.table.content_of(statement.names.first()?);
         Ok((statements.iter().take(MOST_SHOWN).filter_map(of).collect(), binding))
     }
 
-    /// Binds contents as the files of a description.
+    /// Binds contents as the files of a description; gives no binding where that says nothing but what they are called.
     fn publish_as(
         &self,
         item: &v1::BindItem,
         statements: &[Statement],
         by: &Arc<str>,
         without_overlay: bool,
-    ) -> Result<Arc<Binding>, NameFault> {
+    ) -> Result<Option<Arc<Binding>>, NameFault> {
         let label = label_of(item, "the description");
-        let mut proposal = self.propose(item, label.clone(), by)?;
+        let mut proposal = match self.propose(item, label.clone(), by)? {
+            Proposed::Binding(proposal) => proposal,
+            Proposed::Names(_) => {
+                refused(&self.table.state(statements)?)?;
+                return Ok(None);
+            }
+        };
         if without_overlay && item.overlay.is_empty() {
             proposal.overlays.clear();
         }
@@ -96,7 +102,7 @@ impl NameDesk {
         let empty = statements.iter().filter(|statement| statement.length == Some(0)).cloned();
         refused(&self.table.state(&empty.collect::<Vec<_>>())?)?;
         let (bindings, _) = self.table.bind_with(&[proposal], &about, Evidence::Verified)?;
-        bindings.into_iter().next().ok_or(NameFault::Gone)
+        bindings.into_iter().next().map(Some).ok_or(NameFault::Gone)
     }
 
     /// States what rows of a list say.
@@ -192,13 +198,21 @@ impl NameDesk {
     }
 }
 
-/// Which file of descriptions a statement is of: the only one, or the only one of its length.
+/// Which file of descriptions a statement is of: one that is named so itself; else the only one, or the only one of its
+/// length, of the description that has most.
 fn place(
     proposals: &[Proposal],
     label: &str,
     statement: &Statement,
 ) -> Result<(usize, usize), NameFault> {
     let fault = |problem: String| NameFault::Content { label: label.to_owned(), problem };
+    let named = |proposal: &Proposal| {
+        proposal.files.len() == 1
+            && proposal.names.iter().any(|name| statement.names.contains(name))
+    };
+    if let Some(at) = proposals.iter().position(named) {
+        return Ok((at, 0));
+    }
     let largest = proposals.iter().enumerate().max_by_key(|(_, proposal)| proposal.files.len());
     let Some((at, proposal)) = largest else { return Err(fault("nothing to bind it to".into())) };
     let fits = |length: u64| length > 0 && statement.length.is_none_or(|wanted| wanted == length);

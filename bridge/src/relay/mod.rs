@@ -225,6 +225,14 @@ impl Relay {
         Arc::new(Shelf { relay: Arc::downgrade(self), overlay })
     }
 
+    /// How many bytes of a name's contents have been taken by peers that are served now; `None` when none is.
+    pub fn in_use(&self, name: &Name) -> Option<u64> {
+        let state = self.lock();
+        let has = |held: &&Held| held.made_of.iter().any(|(other, _)| other == name);
+        let used = state.pools.iter().filter(has).filter(|held| held.pool.is_used());
+        used.map(|held| held.pool.taken()).reduce(u64::saturating_add)
+    }
+
     /// Brings swarms and pools in line with the name table.
     fn refresh(self: &Arc<Self>) {
         let wanted = self.wanted_swarms();

@@ -53,6 +53,12 @@ pub(crate) fn blue(forest: &Forest) -> Option<Name> {
     name(&forest.row(0))
 }
 
+/// The hashes of the parts.
+pub(crate) fn parts(forest: &Forest) -> Vec<[u8; 16]> {
+    let first = |node: &Node| node.first_chunk().copied().unwrap_or_default();
+    forest.row(0).iter().map(first).collect()
+}
+
 fn name(parts: &[Node]) -> Option<Name> {
     let root = match parts {
         [only] => *only,

@@ -136,6 +136,8 @@ pub struct Digests {
     pub names: Vec<Computed>,
     /// What a v2 torrent says of it, when that was asked for; `None` for a content of no bytes.
     pub pieces: Option<FilePieces>,
+    /// The hashes of its eD2k parts, when a rule of eD2k was asked for: what a link carries, without that of an empty part.
+    pub parts: Vec<[u8; 16]>,
 }
 
 impl Digests {
@@ -155,7 +157,9 @@ impl Digests {
         let pieces = torrent
             .filter(|torrent| torrent.v2 && length > 0)
             .and_then(|torrent| FilePieces::of(forest(&merkle::Leaves16k)?, torrent));
-        Self { length, names, pieces }
+        let of_ed2k = wanted.iter().any(|rule| rule.layer.what() == ed2k::Parts.what());
+        let parts = forest(&ed2k::Parts).filter(|_| of_ed2k).map(ed2k::parts).unwrap_or_default();
+        Self { length, names, pieces, parts }
     }
 
     /// The first name of a scheme.

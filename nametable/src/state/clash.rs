@@ -1,12 +1,14 @@
 //! Which names cannot be of the same bytes. Pure.
 
+use std::collections::BTreeSet;
+
 use p2pbridge_proto::{Evidence, Name, Scheme};
 
 use super::best;
 use crate::{Content, digest};
 
 /// Whether two names cannot be of the same bytes, of which there are so many.
-pub(super) fn excludes(one: &Name, other: &Name, length: Option<u64>) -> bool {
+pub(crate) fn excludes(one: &Name, other: &Name, length: Option<u64>) -> bool {
     let differ = one.digest() != other.digest();
     match (one.scheme(), other.scheme()) {
         // They depend on more than the bytes, or on how these are cut.
@@ -64,16 +66,17 @@ impl Clash {
 
     /// Of eD2k hashes there are two at most: what of the content is a third beside what both sides say.
     fn third_variants(&mut self, content: &Content, names: &[Name]) {
-        let said: Vec<&Name> = names.iter().filter(|n| n.scheme() == Scheme::Ed2k).collect();
-        let Some(rival) = said.first() else { return };
+        let said: BTreeSet<&Name> =
+            names.iter().filter(|name| name.scheme() == Scheme::Ed2k).collect();
+        let Some(rival) = said.first().copied() else { return };
         let mut mine: Vec<_> = content
             .of_scheme(Scheme::Ed2k)
-            .filter(|known| !said.contains(&&known.name))
+            .filter(|known| !said.contains(&known.name))
             .filter(|known| self.names.iter().all(|(name, _)| *name != known.name))
             .collect();
         mine.sort_by_key(|known| std::cmp::Reverse(known.evidence));
         for known in mine.iter().skip(2usize.saturating_sub(said.len())) {
-            self.names.push((known.name, **rival));
+            self.names.push((known.name, *rival));
             self.evidence = self.evidence.max(Some(known.evidence));
         }
     }

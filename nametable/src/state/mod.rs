@@ -13,6 +13,7 @@ use p2pbridge_proto::{ContentId, Evidence, Name, Scheme};
 
 use crate::{Binding, Content, EMPTY_CONTENT, MAX_CONTENT_NAMES, MAX_TITLE, Statement};
 
+pub(crate) use clash::excludes;
 pub(crate) use draft::Draft;
 
 /// What became of a statement.
@@ -111,7 +112,8 @@ pub(crate) fn statements_of(binding: &Binding, evidence: Evidence) -> Vec<Statem
     let filled: Vec<_> = binding.files.iter().filter(|f| f.content != EMPTY_CONTENT).collect();
     let own: &[Name] = if filled.len() == 1 { &binding.names } else { &[] };
     let of_file = |file: &&crate::FileEntry| {
-        let names: Vec<Name> = own.iter().copied().chain(file.digest.filter(says)).collect();
+        let digest = file.digest.filter(says).filter(|digest| !own.contains(digest));
+        let names: Vec<Name> = own.iter().copied().chain(digest).collect();
         let title = file.path.rsplit('/').next().unwrap_or_default();
         (!names.is_empty()).then(|| Statement {
             content: Some(file.content),

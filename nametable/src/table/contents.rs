@@ -7,7 +7,7 @@ use std::{
 
 use p2pbridge_proto::{ContentId, Evidence, Extent, Layout, Name, Scheme};
 
-use super::{NameTable, Writer};
+use super::{Forget, NameTable, Writer};
 use crate::{
     Binding, Change, Content, EMPTY_CONTENT, FileEntry, Key, MAX_CONTENTS, NameEvent,
     NameEventKind, Outcome, Reason, Record, Statement, StoreError,
@@ -278,10 +278,20 @@ impl NameTable {
         }
     }
 
-    /// Takes out of a content what only a binding that goes said of it.
-    pub(super) fn forget_names_of(&self, draft: &mut Draft<'_>, binding: &Binding) {
+    /// Takes out of contents what a binding that goes said of them. A name of bytes stays when somebody else said it.
+    pub(super) fn forget_names_of(&self, draft: &mut Draft<'_>, binding: &Binding, forget: Forget) {
+        if forget == Forget::Nothing {
+            return;
+        }
         for name in &binding.names {
-            draft.forget(name);
+            let others = forget == Forget::OnlyIts
+                && name.scheme().is_of_bytes()
+                && self.catalog.of(name).is_some_and(|content| {
+                    content.known(name).is_some_and(|it| *it.stated_by != *binding.stated_by)
+                });
+            if !others {
+                draft.forget(name);
+            }
         }
         for file in binding.files.iter().filter(|file| file.content != EMPTY_CONTENT) {
             let alone = self.index.having(&file.content).iter().all(|main| *main == binding.name());

@@ -56,29 +56,46 @@ pub(super) async fn unbind(name: &str, endpoint: &str, json: bool) -> Result<(),
     }
 }
 
-/// `FILE` or `OVERLAY=FILE`, a URN, a magnet link, or an eD2k link; a file that has such a name itself wins.
+/// `FILE` or an eD2k link, with `OVERLAY=` before it if need be, a URN, or a magnet link; a file that has such a name
+/// itself wins.
 fn bind_item(text: &str) -> Result<v1::BindItem, CliError> {
     let whole = Path::new(text);
     if !whole.exists()
         && let Some(content) = statement(text)?
     {
         let label = text.chars().take(100).collect();
-        return Ok(v1::BindItem { label, content: Some(content), ..Default::default() });
+        let description = if is_ed2k(text) { text.as_bytes().to_vec() } else { Vec::new() };
+        return Ok(v1::BindItem {
+            description,
+            label,
+            content: Some(content),
+            ..Default::default()
+        });
     }
-    let (overlay, path) = match text.split_once('=') {
-        Some((overlay, file)) if !whole.exists() && overlay.parse::<OverlayId>().is_ok() => {
-            (overlay, Path::new(file))
+    let (overlay, rest) = match text.split_once('=') {
+        Some((overlay, rest)) if !whole.exists() && overlay.parse::<OverlayId>().is_ok() => {
+            (overlay.to_owned(), rest)
         }
-        _ => ("", whole),
+        _ => (String::new(), text),
     };
+    if !overlay.is_empty() && is_ed2k(rest) {
+        return Ok(v1::BindItem { overlay, ..bind_item(rest)? });
+    }
+    let path = Path::new(rest);
     let description = read(path)?;
-    let label = path.file_name().map_or_else(|| text.into(), |name| name.to_string_lossy());
-    Ok(v1::BindItem {
-        description,
-        label: label.into_owned(),
-        overlay: overlay.to_owned(),
-        content: None,
-    })
+    let label = path.file_name().map_or_else(|| rest.into(), |name| name.to_string_lossy());
+    // A file with a link says what the link says.
+    let link = std::str::from_utf8(&description).ok().map(str::trim).filter(|text| is_ed2k(text));
+    let said = link
+        .map(statement)
+        .transpose()
+        .map_err(|error| CliError::File { path: path.to_owned(), problem: error.to_string() })?;
+    Ok(v1::BindItem { description, label: label.into_owned(), overlay, content: said.flatten() })
+}
+
+/// Whether a text looks like a link of eD2k.
+fn is_ed2k(text: &str) -> bool {
+    text.get(..7).is_some_and(|head| head.eq_ignore_ascii_case("ed2k://"))
 }
 
 /// What a text says of bytes; nothing when it looks like no name.
@@ -125,6 +142,17 @@ mod tests {
         assert_eq!(names(&format!("magnet:?xt=urn:ed2k:{ed2k}&xt=urn:btih:{ed2k}01020304")), 2);
         assert_eq!(names(&format!("ed2k://|file|a|7|{ed2k}|/")), 1);
         assert!(bind_item("urn:btih:77").unwrap_err().to_string().contains("no btih digest"));
+        let link = format!("ed2k://|file|a|7|{ed2k}|h=ABAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA|/");
+        let item = bind_item(&format!("mule={link}")).unwrap();
+        assert_eq!((item.overlay.as_str(), item.description.as_slice()), ("mule", link.as_bytes()));
+        assert_eq!(item.content.unwrap().names.len(), 2);
+        let path = dir.path().join("x.ed2k");
+        fs::write(&path, format!("{link}\n")).unwrap();
+        let item = bind_item(&format!("mule={}", path.display())).unwrap();
+        assert_eq!((item.label.as_str(), item.content.unwrap().names.len()), ("x.ed2k", 2));
+        fs::write(&path, "ed2k://|file|a|7|12|/").unwrap();
+        let error = bind_item(&path.display().to_string()).unwrap_err().to_string();
+        assert!(error.contains("x.ed2k: ") && error.contains("no ed2k digest"), "{error}");
         let error = bind_item("a=/nowhere.torrent").unwrap_err();
         assert!(error.to_string().starts_with("/nowhere.torrent: "), "{error}");
     }

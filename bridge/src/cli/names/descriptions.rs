@@ -56,7 +56,7 @@ pub(super) async fn export(folder: &Path, endpoint: &str, json: bool) -> Result<
     if without > 0 {
         writeln!(
             out,
-            "names left out, since they were bound without a file: {}",
+            "names left out, since they were bound without a .torrent: {}",
             grouped(without)
         )?;
     }
@@ -75,6 +75,10 @@ async fn one(client: &Client, folder: &Path, binding: &v1::Binding) -> Result<bo
         }
         Err(status) => return Err(client.explain(&status)),
     };
+    // Of other protocols' descriptions there are lists.
+    if !description.starts_with(b"d") {
+        return Ok(false);
+    }
     let path = folder.join(file_name(&binding.title, urn));
     let mut out = Output::open(Some(&path))?;
     out.write_all(&description)

@@ -5,6 +5,7 @@ mod bind;
 mod descriptions;
 mod export;
 mod import;
+mod link;
 mod magnet;
 pub(super) mod make;
 mod of;

@@ -16,6 +16,7 @@ use super::{
         progress::Progress,
         table::{exact, plain},
     },
+    link::link_of,
     make::{Made, Making, PieceArgs},
     scan::Scan,
     show::print_json,
@@ -30,6 +31,9 @@ pub(super) struct OfArgs {
     /// Only these names: a scheme's word (ed2k, tth, …), ed2k-blue, unixfs-v0-2015, unixfs-v1-2025, or cid
     #[arg(long = "scheme", value_name = "WORD")]
     schemes: Vec<Rules>,
+    /// Also the eD2k link of each file, with the hashes of its parts
+    #[arg(long)]
+    link: bool,
     /// Also the names of the torrent of each FILE or DIR: v1, v2 or hybrid
     #[arg(long, value_name = "VERSION")]
     torrent: Option<Version>,
@@ -40,6 +44,7 @@ pub(super) struct OfArgs {
 /// What is told as it is found, or at the end in JSON.
 struct Report {
     json: bool,
+    link: bool,
     files: Vec<Value>,
     torrents: Vec<Value>,
     failed: Vec<Value>,
@@ -51,11 +56,16 @@ pub(super) fn of(args: &OfArgs, json: bool) -> Result<(), CliError> {
         [] => Rules::all(),
         schemes => schemes.iter().fold(Rules::none(), |all, rules| all.with(*rules)),
     };
+    if args.link && !rules.contains("ed2k") {
+        let what = "--link is of the eD2k hash: say --scheme ed2k too";
+        return Err(CliError::Argument(what.to_owned()));
+    }
     if args.torrent.is_none() && args.pieces.bytes().is_some() {
         let what = "--piece-length is a torrent's: say --torrent v1, v2 or hybrid";
         return Err(CliError::Argument(what.to_owned()));
     }
-    let mut report = Report { json, files: vec![], torrents: vec![], failed: vec![] };
+    let mut report =
+        Report { json, link: args.link, files: vec![], torrents: vec![], failed: vec![] };
     for path in &args.paths {
         match (Scan::of(path), args.torrent) {
             (Err(error), _) => report.failure(&error),
@@ -108,19 +118,27 @@ fn each(scan: &Scan, rules: Rules, report: &mut Report) -> Result<(), CliError> 
 
 impl Report {
     fn file(&mut self, path: &Path, digests: &Digests) -> Result<(), CliError> {
+        let link = self.link.then(|| link_of(path, digests)).flatten();
         if self.json {
             let names = digests.names.iter().map(|it| (it.rule.to_owned(), json!(it.text)));
-            self.files.push(json!({
+            let mut row = json!({
                 "path": path.to_string_lossy(),
                 "length": digests.length,
                 "names": names.collect::<Map<_, _>>(),
-            }));
+            });
+            if let Some(link) = link {
+                row["link"] = json!(link.to_string());
+            }
+            self.files.push(row);
             return Ok(());
         }
         let mut text = format!("{}: {}\n", plain(&path.to_string_lossy()), exact(digests.length));
         let width = digests.names.iter().map(|it| it.rule.len()).max().unwrap_or(0);
         for computed in &digests.names {
             text.push_str(&format!("  {:width$}  {}\n", computed.rule, computed.text));
+        }
+        if let Some(link) = link {
+            text.push_str(&format!("  {link}\n"));
         }
         Ok(io::stdout().write_all(text.as_bytes())?)
     }

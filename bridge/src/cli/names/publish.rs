@@ -12,7 +12,7 @@ use p2pbridge_nametable::{
     MAX_TITLE,
     digest::{Digests, Rules, Wanted, hash_file},
 };
-use p2pbridge_proto::{OverlayId, v1};
+use p2pbridge_proto::{Name, OverlayId, Scheme, v1};
 use serde_json::{Value, json};
 
 use super::{
@@ -21,6 +21,7 @@ use super::{
         progress::Progress,
         table::plain,
     },
+    link::link_of,
     make::{Made, Making, PieceArgs},
     scan::Scan,
     show::{binding_json, content_json, print_json, table},
@@ -56,6 +57,13 @@ fn version(text: &str) -> Result<Wish, String> {
     if text == "none" { Ok(Wish(None)) } else { text.parse().map(|version| Wish(Some(version))) }
 }
 
+/// What is told of one path.
+struct Requests {
+    names: Vec<v1::PublishRequest>,
+    /// Of files of several parts: bridges that speak of such links keep them.
+    links: Vec<v1::PublishRequest>,
+}
+
 /// What became of one path.
 struct Published {
     path: PathBuf,
@@ -65,6 +73,8 @@ struct Published {
     whole: bool,
     contents: Vec<v1::Content>,
     binding: Option<v1::Binding>,
+    /// Of eD2k links that tell the hashes of parts.
+    links: Vec<v1::Binding>,
 }
 
 /// `publish FILE…`.
@@ -107,15 +117,11 @@ pub(super) async fn publish(
 }
 
 /// The names of all files, with a torrent of them.
-fn described(
-    path: &Path,
-    version: Version,
-    args: &PublishArgs,
-) -> Result<Vec<v1::PublishRequest>, CliError> {
+fn described(path: &Path, version: Version, args: &PublishArgs) -> Result<Requests, CliError> {
     let piece_length = args.pieces.bytes();
     let around = Surroundings::default();
     let making = Making { version, title: None, piece_length, around };
-    let Made { source, files, .. } = making.make(&Scan::of(path)?, Rules::all())?;
+    let Made { source: torrent, files, .. } = making.make(&Scan::of(path)?, Rules::all())?;
     let contents: Vec<_> = files.iter().map(|(path, digests)| statement(path, digests)).collect();
     if contents.len() > MOST_CONTENTS {
         let problem = format!(
@@ -125,7 +131,7 @@ fn described(
         return Err(CliError::File { path: path.to_owned(), problem });
     }
     let description = v1::BindItem {
-        description: source,
+        description: torrent,
         label: path.to_string_lossy().into_owned(),
         overlay: args.overlay.as_ref().map(ToString::to_string).unwrap_or_default(),
         content: None,
@@ -136,21 +142,23 @@ fn described(
         source: source_text(path),
         without_overlay: args.overlay.is_none(),
     };
-    Ok(vec![request])
+    let links = files.iter().filter_map(|(path, digests)| described_by_link(path, digests));
+    Ok(Requests { names: vec![request], links: links.collect() })
 }
 
 /// The names of all files.
-fn plain_names(path: &Path) -> Result<Vec<v1::PublishRequest>, CliError> {
+fn plain_names(path: &Path) -> Result<Requests, CliError> {
     let scan = Scan::of(path)?;
     let progress = Progress::of_bytes(scan.length());
     scan.check()?;
     let wanted = Wanted { rules: Rules::all(), torrent: None, threads: 0 };
-    let mut contents = Vec::new();
+    let (mut contents, mut links) = (Vec::new(), Vec::new());
     for file in &scan.files {
         progress.say(&file.path.to_string_lossy());
         let digests = hash_file(&file.path, &wanted, &|more| progress.advance(more))
             .map_err(|error| CliError::Argument(error.to_string()))?;
         contents.push(statement(&file.path, &digests));
+        links.extend(described_by_link(&file.path, &digests));
     }
     let requests = contents.chunks(PORTION).map(|contents| v1::PublishRequest {
         contents: contents.to_vec(),
@@ -158,7 +166,28 @@ fn plain_names(path: &Path) -> Result<Vec<v1::PublishRequest>, CliError> {
         source: source_text(path),
         without_overlay: true,
     });
-    Ok(requests.collect())
+    Ok(Requests { names: requests.collect(), links })
+}
+
+/// The link of a file with the hashes of its parts: what a bridge with an overlay of its protocol needs to serve the
+/// file at once. A file of one part has no such hashes, and its name says all.
+fn described_by_link(path: &Path, digests: &Digests) -> Option<v1::PublishRequest> {
+    let link = link_of(path, digests)?;
+    link.parts.as_ref().filter(|parts| parts.listed().len() > 1)?;
+    let names = digests.names.iter().map(|it| it.name);
+    let of_link = |name: &Name| *name == link.name() || name.scheme() == Scheme::Aich;
+    let names = names.filter(of_link).map(Into::into).collect();
+    let item = v1::BindItem {
+        description: link.to_string().into_bytes(),
+        label: path.to_string_lossy().into_owned(),
+        ..Default::default()
+    };
+    Some(v1::PublishRequest {
+        contents: vec![v1::Statement { names, ..statement(path, digests) }],
+        description: Some(item),
+        source: source_text(path),
+        without_overlay: false,
+    })
 }
 
 /// The names of a file.
@@ -182,7 +211,7 @@ fn source_text(path: &Path) -> String {
 async fn send(
     client: &Client,
     path: &Path,
-    requests: Vec<v1::PublishRequest>,
+    Requests { names, links }: Requests,
 ) -> Result<Published, CliError> {
     let mut published = Published {
         path: path.to_owned(),
@@ -190,12 +219,13 @@ async fn send(
         whole: true,
         contents: Vec::new(),
         binding: None,
+        links: Vec::new(),
     };
-    if requests.is_empty() {
+    if names.is_empty() {
         let problem = "there are no files: nothing to publish".to_owned();
         return Err(CliError::File { path: path.to_owned(), problem });
     }
-    for request in requests {
+    for request in names {
         let files = request.contents.len();
         let answer = client.names().publish(request).await;
         let answer = answer.map_err(|status| client.explain(&status))?.into_inner();
@@ -204,6 +234,12 @@ async fn send(
         published.whole &= answer.contents.len() == files;
         published.contents.extend(answer.contents);
         published.binding = answer.binding.or(published.binding);
+    }
+    for request in links {
+        let answer = client.names().publish(request).await;
+        published
+            .links
+            .extend(answer.map_err(|status| client.explain(&status))?.into_inner().binding);
     }
     // Files with the same bytes are one content.
     let mut seen = HashSet::new();
@@ -228,6 +264,13 @@ impl Published {
         if let Some(binding) = &self.binding {
             out.write_all(table([binding]).as_bytes())?;
         }
+        match self.links.len() {
+            0 => {}
+            1 => writeln!(out, "1 link of eD2k is bound, with the hashes of its parts")?,
+            more => {
+                writeln!(out, "{more} links of eD2k are bound, with the hashes of their parts")?
+            }
+        }
         Ok(())
     }
 
@@ -237,6 +280,7 @@ impl Published {
             "files": self.files,
             "contents": self.contents.iter().map(content_json).collect::<Vec<_>>(),
             "binding": self.binding.as_ref().map(binding_json),
+            "links": self.links.iter().map(binding_json).collect::<Vec<_>>(),
         })
     }
 }
@@ -249,7 +293,7 @@ mod tests {
     fn long_paths_and_names_are_cut_to_what_is_taken() {
         let path = PathBuf::from("/ü".repeat(300)).join("x\ny".repeat(500));
         assert_eq!(source_text(&path).chars().count(), MOST_SOURCE);
-        let digests = Digests { length: 5, names: Vec::new(), pieces: None };
+        let digests = Digests { length: 5, names: Vec::new(), pieces: None, parts: Vec::new() };
         let statement = statement(&path, &digests);
         assert_eq!(statement.title.chars().count(), MAX_TITLE);
         assert!(!statement.title.contains('\n'));

@@ -7,6 +7,7 @@ use std::{
 };
 
 use p2pbridge_adapters::registry;
+use p2pbridge_proto::Ed2kFileLink;
 
 use super::super::{client::CliError, table::size};
 use crate::names::MOST_DESCRIPTION;
@@ -28,7 +29,9 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, CliError> {
 pub(super) fn names_of(text: &str) -> Result<Vec<String>, CliError> {
     let path = Path::new(text);
     if !fs::metadata(path).is_ok_and(|data| data.is_file()) {
-        return Ok(vec![text.to_owned()]);
+        // Other links have several names, and are understood where they are asked for.
+        let name = text.parse::<Ed2kFileLink>().map(|link| link.name().to_string());
+        return Ok(vec![name.unwrap_or_else(|_| text.to_owned())]);
     }
     let (_, description) = registry::describe(&read(path)?)
         .map_err(|error| CliError::File { path: path.into(), problem: error.to_string() })?;
@@ -48,6 +51,10 @@ mod tests {
         let names = names_of(&path.display().to_string()).unwrap();
         assert!(names[0].starts_with("urn:btih:"), "{names:?}");
         assert_eq!(names_of("urn:btih:77").unwrap(), ["urn:btih:77"]);
+        let (hash, bad) = ("01".repeat(16), "ed2k://|file|x|7|12|/");
+        let link = format!("ed2k://|file|x|7|{hash}|/");
+        assert_eq!(names_of(&link).unwrap(), [format!("urn:ed2k:{hash}")]);
+        assert_eq!(names_of(bad).unwrap(), [bad]);
         fs::write(&path, b"nonsense").unwrap();
         assert!(names_of(&path.display().to_string()).is_err());
     }

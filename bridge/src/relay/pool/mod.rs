@@ -222,6 +222,11 @@ impl Pool {
         !lock(&self.0.attendees).is_empty()
     }
 
+    /// Bytes that served peers have taken since it was made.
+    pub(crate) fn taken(&self) -> u64 {
+        self.0.taken.load(Ordering::Relaxed)
+    }
+
     /// Why nothing moves, when something is in the way.
     pub(crate) fn trouble(&self) -> String {
         lock(&self.0.trouble).clone()

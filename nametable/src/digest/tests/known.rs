@@ -48,6 +48,8 @@ fn full_parts_have_two_ed2k_hashes() {
         let digests = of_file(&vec![0; length], 2);
         assert_eq!(text(&digests, "ed2k"), format!("urn:ed2k:{red}"));
         assert_eq!(text(&digests, "ed2k-blue"), format!("urn:ed2k:{blue}"));
+        assert_eq!(digests.parts.len(), length / 9_728_000);
+        assert!(digests.parts.iter().all(|part| part.as_slice() == digests.parts[0]));
     }
 }
 

@@ -214,6 +214,7 @@ impl SpooledContent {
         origin: &OverlayId,
     ) -> Result<(), SpoolError> {
         let length = bytes.len() as u64;
+        let _alone = lock(&self.writing);
         if length == 0 || self.origin(offset, length).is_some() {
             return Ok(());
         }
@@ -230,7 +231,6 @@ impl SpooledContent {
     }
 
     fn write_run(&self, offset: u64, bytes: &Bytes, origin: &OverlayId) -> Result<(), SpoolError> {
-        let _alone = lock(&self.writing);
         let mut rest = bytes.clone();
         let mut at = offset;
         while !rest.is_empty() {

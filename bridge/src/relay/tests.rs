@@ -14,8 +14,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use p2pbridge_adapters::{
-    ContentReader, Description, FileSpan, Integrity, Leecher, Mode, ReadError, SourceError,
-    SourceSession, TrackerClient, TrackerHealth, TrackerTerms,
+    ContentReader, Description, FileSpan, Integrity, Learned, Leecher, Mode, ReadError,
+    SourceError, SourceSession, TrackerClient, TrackerHealth, TrackerTerms,
 };
 use p2pbridge_nametable::{MemoryStore, NameTable, Proposal, ProposedFile, digest::Rules};
 use p2pbridge_proto::{Bits, Evidence, Fault, Name, OverlayId, Peer, PeerList, Reply, Request};
@@ -495,7 +495,9 @@ async fn a_content_larger_than_the_spool_crosses_all_the_same() {
     house.end().await;
 }
 
+mod learn;
 mod power;
 mod proof;
 mod pull;
+mod queues;
 mod ways;

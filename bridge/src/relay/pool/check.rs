@@ -1,26 +1,25 @@
 //! Verification: no byte is published before it matched a hash of the name under which it is served, and a source that
 //! lied is found by the hashes of the name under which it sent.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
-use p2pbridge_proto::{Evidence, OverlayId};
+use p2pbridge_proto::Evidence;
 use tokio::time::Instant;
 
 use super::{
-    Origin, PoolName, Shared,
+    Origin, PoolName,
     driver::{Done, Driver, State},
     lock,
+    verify::{Outcome, Piece, check},
+    wishes::Had,
 };
 use crate::relay::{grid::Part, spool::SpoolError};
 
 /// How long the spool is left alone after it refused a write.
 const SPOOL_REST: Duration = Duration::from_secs(5);
-/// Zeros for padding, cut to size.
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+/// Bytes that are read from the spool for checks at once; one chunk always may be.
+const MOST_READING: u64 = 32 << 20;
 
 /// How a check of a chunk ended.
 pub(super) struct Checked {
@@ -28,43 +27,9 @@ pub(super) struct Checked {
     chunk: u32,
     /// Bytes that were to be stored.
     storing: u64,
+    /// Bytes that were to be read.
+    reading: u64,
     outcome: Outcome,
-}
-
-enum Outcome {
-    /// The bytes match. Those that were fresh are here again, each with whether the spool has taken it.
-    Good { fresh: Vec<(usize, Bytes, bool)>, store_error: Option<SpoolError> },
-    /// The bytes do not match.
-    Bad,
-    /// The spool did not give back what it held.
-    Unreadable(SpoolError),
-}
-
-/// A part of a chunk, for a task of its own.
-enum Piece {
-    Zeros(u64),
-    /// In memory, to be kept when the chunk is good: in the spool, if it has an origin here.
-    Fresh {
-        block: usize,
-        bytes: Bytes,
-        store_from: Option<OverlayId>,
-    },
-    /// In memory already.
-    Cached {
-        block: usize,
-        bytes: Bytes,
-    },
-    /// In the spool.
-    Spooled(usize),
-}
-
-impl Piece {
-    fn fresh_bytes(&self) -> u64 {
-        match self {
-            Self::Fresh { bytes, .. } => bytes.len() as u64,
-            Self::Zeros(_) | Self::Cached { .. } | Self::Spooled(_) => 0,
-        }
-    }
 }
 
 impl Driver {
@@ -110,16 +75,19 @@ impl Driver {
     pub(super) fn refresh_stored(&mut self, name: usize, chunk: u32) {
         let shared = self.shared.clone();
         for part in shared.grid.parts(&shared.names[name].binding.layout, chunk) {
-            if let Part::Block(number) = part
-                && matches!(self.blocks[number], State::Stored)
-            {
-                let block = &shared.grid.blocks()[number];
-                let spooled = shared.spooled.get(&block.content);
-                if spooled.and_then(|held| held.origin(block.offset, block.length.into())).is_none()
-                {
-                    self.give_up(number);
-                }
+            if let Part::Block(number) = part {
+                self.refresh_block(number);
             }
+        }
+    }
+
+    /// Looks again whether a stored block is still in the spool.
+    pub(super) fn refresh_block(&mut self, number: usize) {
+        let block = &self.shared.grid.blocks()[number];
+        let held = self.shared.spooled.get(&block.content);
+        let is_there = held.and_then(|held| held.origin(block.offset, block.length.into()));
+        if matches!(self.blocks[number], State::Stored) && is_there.is_none() {
+            self.give_up(number);
         }
     }
 
@@ -146,122 +114,219 @@ impl Driver {
         }
     }
 
-    /// The hashes of the sending name are needed until both names are proven, and whenever there is doubt.
+    /// The hashes of the sending name are needed until both names are proven, as long as those of the other name are not
+    /// known, and whenever there is doubt.
     fn wants_source_check(&self, name: usize, chunk: u32, number: usize) -> bool {
         let shared = &self.shared;
         let block = &shared.grid.blocks()[number];
         self.solo.contains(&(name, chunk))
             || self.names[name].unproven
             || shared.consumers.iter().any(|consumer| {
+                let state = &self.names[consumer.name];
                 let mut chunks = shared.names[consumer.name].places.chunks(block);
-                self.names[consumer.name].unproven
-                    || chunks.any(|chunk| self.names[consumer.name].doubted.contains(&chunk))
+                state.unproven || !state.known || chunks.any(|chunk| state.doubted.contains(&chunk))
             })
     }
 
+    /// Whether a name is served.
+    pub(super) fn serves(&self, name: usize) -> bool {
+        self.shared.consumers.iter().any(|consumer| consumer.name == name)
+    }
+
+    /// Checks a chunk if all its bytes are here and nothing is known of them.
     pub(super) fn check_if_complete(&mut self, name: usize, chunk: u32) {
         let state = &self.names[name];
         let settled = state.checked.has(chunk)
             || state.checking.contains(&chunk)
             || state.doubted.contains(&chunk);
-        if settled {
+        if settled || self.had(name, chunk) != Had::Whole {
             return;
         }
-        let shared = self.shared.clone();
-        let parts = shared.grid.parts(&shared.names[name].binding.layout, chunk);
-        let had = |part: &Part| match part {
-            Part::Block(block) => matches!(self.blocks[*block], State::Here { .. } | State::Stored),
-            Part::Zeros(_) => true,
-        };
-        if parts.iter().all(had) {
-            self.start_check(name, chunk);
+        match state.known {
+            true => self.start_check(name, chunk),
+            false => self.teach_if_verified(name, chunk),
         }
     }
 
-    /// Checks a chunk whose blocks are all had, in a task of its own, and stores it when a consumer has its name.
+    /// The parts of a chunk whose bytes are all here; fresh ones are to be stored, if `store` says so. `None` when
+    /// something is missing.
+    pub(super) fn pieces(&self, name: usize, chunk: u32, store: bool) -> Option<Vec<Piece>> {
+        let shared = &self.shared;
+        let piece = |part: Part| match part {
+            Part::Zeros(zeros) => Some(Piece::Zeros(zeros)),
+            Part::Block(block) => match &self.blocks[block] {
+                State::Here { bytes, origin, .. } => {
+                    let origin = shared.origin(*origin).filter(|_| store);
+                    let store_from = origin.map(|from| from.overlay);
+                    Some(Piece::Fresh { block, bytes: bytes.clone(), store_from })
+                }
+                State::Missing | State::Fetching { .. } => None,
+                State::Stored => {
+                    let known = &shared.grid.blocks()[block];
+                    match shared.common.cache.get(known.content, known.offset) {
+                        Some(bytes) => Some(Piece::Cached { block, bytes }),
+                        None => Some(Piece::Spooled(block)),
+                    }
+                }
+            },
+        };
+        let parts = shared.grid.parts(&shared.names[name].binding.layout, chunk);
+        parts.into_iter().map(piece).collect()
+    }
+
+    /// Whether so many bytes may be read from the spool now. If not, the chunk is looked at again when they may.
+    pub(super) fn may_read(&mut self, bytes: u64, of: (usize, u32)) -> bool {
+        let may = bytes == 0 || self.reading == 0 || self.reading + bytes <= MOST_READING;
+        if may {
+            self.reading += bytes;
+        } else if self.waiting.insert(of) {
+            self.waiting_order.push_back(of);
+        }
+        may
+    }
+
+    /// Bytes of the spool are read; others may be now.
+    pub(super) fn has_read(&mut self, bytes: u64) {
+        self.reading = self.reading.saturating_sub(bytes);
+        while self.reading < MOST_READING
+            && let Some((name, chunk)) = self.waiting_order.pop_front()
+        {
+            self.waiting.remove(&(name, chunk));
+            let before = self.waiting_order.len();
+            self.check_if_complete(name, chunk);
+            if self.waiting_order.len() > before {
+                return;
+            }
+        }
+    }
+
+    /// Bytes of pieces that are to be read from the spool.
+    pub(super) fn to_read(&self, pieces: &[Piece]) -> u64 {
+        let length = |piece: &Piece| match piece {
+            Piece::Spooled(block) => u64::from(self.shared.grid.blocks()[*block].length),
+            Piece::Zeros(_) | Piece::Fresh { .. } | Piece::Cached { .. } => 0,
+        };
+        pieces.iter().map(length).sum()
+    }
+
+    /// Whether the spool takes bytes now, as far as is known.
+    pub(super) fn spool_takes(&self) -> bool {
+        self.spool_rests.is_none_or(|until| until <= Instant::now())
+    }
+
+    /// Checks a chunk whose blocks are all had, in a task of its own, and stores it.
     pub(super) fn start_check(&mut self, name: usize, chunk: u32) {
         let shared = self.shared.clone();
-        let serves = shared.consumers.iter().any(|consumer| consumer.name == name);
-        let store = serves && self.spool_rests.is_none_or(|until| until <= Instant::now());
-        let mut pieces = Vec::new();
-        for part in shared.grid.parts(&shared.names[name].binding.layout, chunk) {
-            pieces.push(match part {
-                Part::Zeros(zeros) => Piece::Zeros(zeros),
-                Part::Block(block) => match &self.blocks[block] {
-                    State::Here { bytes, .. } if !serves => {
-                        Piece::Cached { block, bytes: bytes.clone() }
-                    }
-                    State::Here { bytes, origin, .. } => Piece::Fresh {
-                        block,
-                        bytes: bytes.clone(),
-                        store_from: shared
-                            .origin(*origin)
-                            .filter(|_| store)
-                            .map(|from| from.overlay),
-                    },
-                    State::Missing | State::Fetching { .. } => return,
-                    State::Stored => {
-                        let known = &shared.grid.blocks()[block];
-                        match shared.common.cache.get(known.content, known.offset) {
-                            Some(bytes) => Piece::Cached { block, bytes },
-                            None => Piece::Spooled(block),
-                        }
-                    }
-                },
-            });
+        let wished = self.is_wished(name, chunk);
+        let store = wished || self.spool_takes();
+        let Some(pieces) = self.pieces(name, chunk, store) else { return };
+        let reading = self.to_read(&pieces);
+        if !self.names[name].known || !self.may_read(reading, (name, chunk)) {
+            return;
         }
         let mut storing = 0;
         if store {
             self.spool_rests = None;
             storing = pieces.iter().map(Piece::fresh_bytes).sum();
             self.storing += storing;
-            if !shared.common.spool.has_room(self.storing) {
+            let has_room = |driver: &Self| shared.common.spool.has_room(driver.storing);
+            if storing > 0 && !has_room(self) {
                 self.evict_served();
+            }
+            if storing > 0 && wished && !has_room(self) {
+                self.evict_for_wish(storing);
             }
         }
         self.names[name].checking.insert(chunk);
         self.jobs.spawn(async move {
             let work = tokio::task::spawn_blocking(move || check(&shared, name, chunk, &pieces));
             match work.await {
-                Ok(outcome) => Done::Checked(Checked { name, chunk, storing, outcome }),
+                Ok(outcome) => Done::Checked(Checked { name, chunk, storing, reading, outcome }),
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             }
         });
     }
 
+    /// Takes what came of a check.
     pub(super) fn checked(&mut self, checked: Checked) {
-        let Checked { name, chunk, storing, outcome } = checked;
+        let Checked { name, chunk, storing, reading, outcome } = checked;
         self.storing = self.storing.saturating_sub(storing);
         self.names[name].checking.remove(&chunk);
         let stale = self.stale.remove(&(name, chunk));
         match outcome {
             // The bytes that failed have been given up meanwhile: nobody who sent others is to blame.
             Outcome::Bad if stale => self.check_if_complete(name, chunk),
-            Outcome::Good { fresh, store_error } => {
-                self.names[name].matched.set(chunk);
-                self.solo.remove(&(name, chunk));
-                let (lost, fresh): (Vec<_>, Vec<_>) =
-                    fresh.into_iter().partition(|(number, ..)| self.is_lost(*number));
-                let serves = self.shared.consumers.iter().any(|consumer| consumer.name == name);
-                if serves {
-                    self.keep(fresh, store_error);
-                }
-                if !lost.is_empty() {
-                    // They count as rejected, and are brought again; the chunk is checked when they are here.
-                    return;
-                }
-                self.names[name].checked.set(chunk);
-                if serves {
-                    self.publish(name, chunk);
-                }
-                self.clear_doubt(name, chunk);
-                self.check_neighbours(name, chunk);
-                self.prove();
-            }
+            Outcome::Good { fresh, store_error } => self.good(name, chunk, fresh, store_error),
             Outcome::Bad => self.blame(name, chunk),
             Outcome::Unreadable(error) => {
                 tracing::warn!(%error, "the spool does not give back what it holds: fetching it again");
                 self.discard_stored(name, chunk);
+            }
+        }
+        self.has_read(reading);
+    }
+
+    /// A chunk has matched.
+    fn good(
+        &mut self,
+        name: usize,
+        chunk: u32,
+        fresh: Vec<(usize, Bytes, bool)>,
+        store_error: Option<SpoolError>,
+    ) {
+        self.names[name].matched.set(chunk);
+        self.solo.remove(&(name, chunk));
+        let (lost, fresh): (Vec<_>, Vec<_>) =
+            fresh.into_iter().partition(|(number, ..)| self.is_lost(*number));
+        let serves = self.serves(name);
+        let kept = fresh.iter().all(|(.., stored)| *stored);
+        self.keep(fresh, store_error, serves);
+        if !lost.is_empty() {
+            // They count as rejected, and are brought again; the chunk is checked when they are here.
+            return;
+        }
+        // What is served from the cache alone may be gone the next moment.
+        if kept || !serves {
+            self.names[name].checked.set(chunk);
+        }
+        if !kept && !serves {
+            self.unstored.insert((name, chunk));
+        }
+        if serves {
+            self.publish(name, chunk);
+        }
+        self.clear_doubt(name, chunk);
+        self.check_neighbours(name, chunk);
+        self.prove();
+    }
+
+    /// Has chunks checked, and so stored, again that the spool did not take.
+    pub(super) fn store_again(&mut self) {
+        if self.unstored.is_empty() || !self.spool_takes() {
+            return;
+        }
+        for (name, chunk) in std::mem::take(&mut self.unstored) {
+            self.names[name].checked.clear(chunk);
+            self.check_if_complete(name, chunk);
+        }
+    }
+
+    /// Whether a block is part of a chunk that has matched by another name.
+    pub(super) fn is_vouched(&self, number: usize, by_others_than: usize) -> bool {
+        let block = &self.shared.grid.blocks()[number];
+        let names = self.shared.names.iter().zip(&self.names).enumerate();
+        names.filter(|(name, _)| *name != by_others_than).any(|(_, (name, state))| {
+            name.places.chunks(block).any(|chunk| state.checked.has(chunk))
+        })
+    }
+
+    /// A block's bytes are not had any more: that its chunks have matched says nothing of what comes instead.
+    pub(super) fn unvouch(&mut self, number: usize) {
+        let shared = self.shared.clone();
+        let block = &shared.grid.blocks()[number];
+        for (name, known) in shared.names.iter().enumerate() {
+            for chunk in known.places.chunks(block) {
+                self.names[name].checked.clear(chunk);
             }
         }
     }
@@ -272,10 +337,14 @@ impl Driver {
             && self.shared.came_from[number].load(Ordering::Relaxed) == 0
     }
 
-    /// Moves the fresh blocks of a good chunk from memory to where they stay.
-    fn keep(&mut self, fresh: Vec<(usize, Bytes, bool)>, error: Option<SpoolError>) {
+    /// Moves the fresh blocks of a good chunk from memory to where they stay. Those that the spool did not take stay in
+    /// the cache when they are `served`, else where they are.
+    fn keep(&mut self, fresh: Vec<(usize, Bytes, bool)>, error: Option<SpoolError>, served: bool) {
         let shared = self.shared.clone();
         for (number, bytes, stored) in fresh {
+            if matches!(self.blocks[number], State::Stored) || (!stored && !served) {
+                continue;
+            }
             let block = &shared.grid.blocks()[number];
             let length = bytes.len() as u64;
             if let State::Here { origin, consumer, .. } = self.blocks[number] {
@@ -289,6 +358,9 @@ impl Driver {
             }
             shared.common.cache.put(block.content, block.offset, bytes);
             self.blocks[number] = if stored { State::Stored } else { State::Missing };
+            if !stored {
+                self.unvouch(number);
+            }
         }
         let Some(error) = error else {
             if self.spool_rests.is_none() {
@@ -352,15 +424,28 @@ impl Driver {
         }
     }
 
+    /// Lets go of doubts about chunks of other names, in so far as their bytes are gone, or all good by other names.
     pub(super) fn clear_doubt(&mut self, name: usize, chunk: u32) {
         let shared = self.shared.clone();
+        let mut doubts = Vec::new();
         for part in shared.grid.parts(&shared.names[name].binding.layout, chunk) {
             let Part::Block(number) = part else { continue };
             let block = &shared.grid.blocks()[number];
             for consumer in shared.consumers.iter().filter(|consumer| consumer.name != name) {
-                for chunk in shared.names[consumer.name].places.chunks(block) {
-                    self.names[consumer.name].doubted.remove(&chunk);
-                }
+                let doubted = &self.names[consumer.name].doubted;
+                let chunks = shared.names[consumer.name].places.chunks(block);
+                doubts.extend(chunks.filter(|c| doubted.contains(c)).map(|c| (consumer.name, c)));
+            }
+        }
+        doubts.dedup();
+        for (name, chunk) in doubts {
+            let parts = shared.grid.parts(&shared.names[name].binding.layout, chunk);
+            let is_good = |part: &Part| match part {
+                Part::Block(number) => self.is_vouched(*number, name),
+                Part::Zeros(_) => true,
+            };
+            if self.had(name, chunk) != Had::Whole || parts.iter().all(is_good) {
+                self.names[name].doubted.remove(&chunk);
             }
         }
     }
@@ -391,61 +476,4 @@ impl Driver {
             });
         }
     }
-}
-
-/// Hashes a chunk, and stores its fresh blocks when it is good. Runs off the async threads.
-fn check(shared: &Arc<Shared>, name: usize, chunk: u32, pieces: &[Piece]) -> Outcome {
-    let mut bytes = Vec::with_capacity(pieces.len());
-    let mut stored_before = Vec::new();
-    for piece in pieces {
-        match piece {
-            Piece::Zeros(zeros) => {
-                let mut left = usize::try_from(*zeros).unwrap_or(usize::MAX);
-                while left > 0 {
-                    let run = left.min(ZEROS.len());
-                    bytes.push(Bytes::from_static(&ZEROS[..run]));
-                    left -= run;
-                }
-            }
-            Piece::Fresh { bytes: fresh, .. } => bytes.push(fresh.clone()),
-            Piece::Cached { block, bytes: cached } => {
-                stored_before.push((*block, cached.clone()));
-                bytes.push(cached.clone());
-            }
-            Piece::Spooled(number) => {
-                let block = &shared.grid.blocks()[*number];
-                let Some(held) = shared.spooled.get(&block.content) else { continue };
-                match held.read(block.offset, block.length) {
-                    Ok(read) => {
-                        stored_before.push((*number, read.clone()));
-                        bytes.push(read);
-                    }
-                    Err(error) => return Outcome::Unreadable(error),
-                }
-            }
-        }
-    }
-    if !shared.names[name].description.integrity.check(chunk, &bytes) {
-        return Outcome::Bad;
-    }
-    let mut fresh = Vec::new();
-    let mut store_error = None;
-    for piece in pieces {
-        let Piece::Fresh { block: number, bytes, store_from } = piece else { continue };
-        let block = &shared.grid.blocks()[*number];
-        let mut stored = false;
-        if let (Some(held), Some(origin)) = (shared.spooled.get(&block.content), store_from) {
-            let mut written = held.write(block.offset, bytes, origin);
-            if matches!(written, Err(SpoolError::Full { .. }))
-                && matches!(shared.common.spool.make_room(bytes.len() as u64), Ok(true))
-            {
-                written = held.write(block.offset, bytes, origin);
-            }
-            stored = written.is_ok();
-            store_error = written.err().or(store_error);
-        }
-        fresh.push((*number, bytes.clone(), stored));
-    }
-    shared.offer_for_proof(name, &fresh, &stored_before);
-    Outcome::Good { fresh, store_error }
 }

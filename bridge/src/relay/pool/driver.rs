@@ -1,7 +1,7 @@
 //! The task that moves a pool: it plans what to fetch, checks what came, and publishes what is verified.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     net::SocketAddr,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -19,29 +19,17 @@ use tokio::{
 use super::{
     Origin, Shared,
     check::Checked,
-    demand::{Demand, Move},
+    demand::Demand,
+    learn::Taught,
+    locate::Located,
     lock,
     plan::Want,
-    sources::{Source, SourceId, Sources},
+    sources::{SourceId, Sources},
 };
-use crate::{
-    relay::{
-        grid::Part,
-        pool::Consumer,
-        swarm::{View, one_changed},
-    },
-    status::chooser::Way,
-};
+use crate::relay::{grid::Part, swarm::one_changed};
 
-/// How long connections to sources are kept when nobody wants anything.
-const IDLE: Duration = Duration::from_secs(60);
 /// How often the plan is made anew when nothing happens.
-const TICK: Duration = Duration::from_secs(5);
-
-/// How long what was asked of a source is waited for, when others could bring it sooner.
-const LAGGARD: Duration = Duration::from_secs(10);
-/// How often laggards are looked for.
-const LOOK_FOR_LAGGARDS: Duration = Duration::from_secs(1);
+pub(super) const TICK: Duration = Duration::from_secs(5);
 
 /// What is known of one block.
 #[derive(Debug, Clone)]
@@ -76,6 +64,8 @@ pub(super) enum Done {
         result: Result<Bytes, SourceError>,
     },
     Checked(Checked),
+    Taught(Taught),
+    Located(Located),
     Recorded,
 }
 
@@ -91,6 +81,10 @@ pub(super) struct NameState {
     pub(super) doubted: HashSet<u32>,
     /// Whether the evidence is still to be raised.
     pub(super) unproven: bool,
+    /// Whether chunks can be checked.
+    pub(super) known: bool,
+    /// Chunks that were given to it, so that its hashes become known.
+    pub(super) taught: Bits,
 }
 
 /// The one that moves a pool.
@@ -114,14 +108,26 @@ pub(super) struct Driver {
     pub(super) wake_at: Instant,
     /// Bytes that running checks will store.
     pub(super) storing: u64,
+    /// Bytes that running checks read from the spool, and chunks that wait until they may be read.
+    pub(super) reading: u64,
+    pub(super) waiting: HashSet<(usize, u32)>,
+    pub(super) waiting_order: VecDeque<(usize, u32)>,
+    /// Chunks that have matched, and that the spool did not take.
+    pub(super) unstored: HashSet<(usize, u32)>,
+    /// Chunks that were fetched again since they contradict other names: the second time the binding is false.
+    pub(super) retried: HashSet<(usize, u32)>,
+    /// Consumers whose hashes are being learned, and until when, if nothing comes.
+    pub(super) learn_until: HashMap<usize, Instant>,
+    /// When memory may be looked for again.
+    pub(super) shed_at: Instant,
     /// Bytes asked for, or in memory and not yet stored.
     pub(super) in_memory: u64,
     /// What the served peers need of the sources.
     pub(super) demand: Demand,
-    idle_since: Option<Instant>,
+    pub(super) idle_since: Option<Instant>,
     /// When the swarms are to be looked at again.
-    learn_at: Instant,
-    look_for_laggards_at: Instant,
+    pub(super) learn_at: Instant,
+    pub(super) look_for_laggards_at: Instant,
 }
 
 impl Driver {
@@ -135,6 +141,8 @@ impl Driver {
                 checking: HashSet::new(),
                 doubted: HashSet::new(),
                 unproven: name.binding.evidence != Evidence::Verified,
+                known: name.description.integrity.is_known(),
+                taught: Bits::none(chunks),
             }
         });
         Self {
@@ -149,6 +157,13 @@ impl Driver {
             spool_rests: None,
             wake_at: now,
             storing: 0,
+            reading: 0,
+            waiting: HashSet::new(),
+            waiting_order: VecDeque::new(),
+            unstored: HashSet::new(),
+            retried: HashSet::new(),
+            learn_until: HashMap::new(),
+            shed_at: now,
             in_memory: 0,
             demand: Demand::new(now),
             idle_since: None,
@@ -167,6 +182,7 @@ impl Driver {
             if self.learn_at <= Instant::now() {
                 self.learn_sources();
             }
+            self.notice_known();
             self.plan();
             self.tell();
             tokio::select! {
@@ -194,18 +210,24 @@ impl Driver {
                 let watch = session.changes();
                 tracing::debug!(%endpoint, overlay = %origin.overlay, held = session.held(), "a source is connected");
                 let source = self.sources.opened(origin, endpoint, session, took, now);
+                self.look_for_laggards_at = now;
                 self.follow(source, watch);
             }
             Ok(Done::Opened { origin, endpoint, result: Err(error), .. }) => {
                 tracing::debug!(%endpoint, overlay = %origin.overlay, %error, "a source does not answer");
                 self.sources.refused(&origin, endpoint, &error, now);
             }
-            Ok(Done::Changed { source, watch: Some(watch) }) => self.follow(source, watch),
+            Ok(Done::Changed { source, watch: Some(watch) }) => {
+                self.look_for_laggards_at = now;
+                self.follow(source, watch);
+            }
             Ok(Done::Changed { source, watch: None }) => self.drop_source(source, "it has left"),
             Ok(Done::Fetched { source, block, origin, consumer, result }) => {
                 self.fetched(source, block, origin, consumer, result);
             }
             Ok(Done::Checked(checked)) => self.checked(checked),
+            Ok(Done::Taught(taught)) => self.taught(taught),
+            Ok(Done::Located(located)) => self.located(located),
             Ok(Done::Recorded) => {}
             Err(error) if error.is_panic() => {
                 tracing::error!(%error, "a task of the relay has failed");
@@ -235,6 +257,9 @@ impl Driver {
         if let Some(source) = self.sources.get_mut(source) {
             let came = matches!(&result, Ok(bytes) if bytes.len() as u64 == length);
             source.pace.ended(length, came, Instant::now());
+            if came {
+                source.gave();
+            }
         }
         let meter = self.shared.meter(origin, &self.shared.consumers[consumer]);
         let expected =
@@ -251,11 +276,22 @@ impl Driver {
                     return;
                 }
                 self.blocks[block] = State::Here { bytes, source, origin, consumer };
+                self.learn_on();
                 self.check_around(block);
             }
             Ok(_) => {
                 self.lose(block, expected);
                 self.ban(source, "it sent a block of another length");
+            }
+            // It may give it later: its queue, or what it holds, has changed.
+            Err(SourceError::Refused(_)) => {
+                self.lose(block, expected);
+                let known = self.sources.get_mut(source);
+                match known.map(|known| known.refused(Instant::now())) {
+                    Some(Some(again)) => self.wake_at = self.wake_at.min(again),
+                    Some(None) => self.drop_source(source, "it refuses what it says it holds"),
+                    None => {}
+                }
             }
             Err(error) => {
                 self.lose(block, expected);
@@ -290,7 +326,7 @@ impl Driver {
     }
 
     /// Gives a source up because others are better.
-    fn replace_source(&mut self, id: SourceId, why: &str) {
+    pub(super) fn replace_source(&mut self, id: SourceId, why: &str) {
         if let Some(source) = self.sources.replace(id, Instant::now()) {
             tracing::debug!(endpoint = %source.endpoint, overlay = %source.origin.overlay, why, "a source makes place");
             self.reclaim(id);
@@ -324,159 +360,6 @@ impl Driver {
                 .collect();
             self.reject(&sent);
         }
-    }
-
-    fn learn_sources(&mut self) {
-        let shared = self.shared.clone();
-        for swarm in &shared.sources {
-            let main = swarm.name();
-            if let Some(name) = shared.names.iter().position(|name| name.urn() == Some(main)) {
-                let origin = Origin { overlay: swarm.overlay().clone(), name };
-                let view = swarm.view();
-                self.sources.learn(&origin, self.score(&origin, &view), &view.peers);
-            }
-        }
-        self.learn_at = Instant::now() + TICK;
-    }
-
-    /// How well an origin's overlay serves, for the consumer for whom it does best.
-    fn score(&self, origin: &Origin, view: &View) -> f64 {
-        let name = &self.shared.names[origin.name];
-        let score = |to_consumer: &Consumer| {
-            let (from, to) = (&origin.overlay, &to_consumer.overlay);
-            let way = Way { from, to, name: name.binding.name(), class: name.class };
-            let score = self.shared.common.chooser.score(way, view.facts(), None);
-            // A route that is full now is of no use, however good it is.
-            let blocked = self.shared.blocked_until(from, to_consumer, Instant::now()).is_some();
-            if score.refusal.is_none() && !blocked { score.total } else { 0.0 }
-        };
-        self.shared.consumers.iter().map(score).fold(0.0, f64::max)
-    }
-
-    /// Opens connections when somebody wants something, and lets them go when nobody has for a while.
-    pub(super) fn mind_sources(&mut self, wanting: bool, lonely: bool) {
-        let now = Instant::now();
-        if wanting {
-            self.idle_since = None;
-            self.follow_demand(lonely, now);
-            if self.sources.is_alone() {
-                self.shared.sources.iter().for_each(|swarm| swarm.hurry());
-            }
-            if let Some(retry) = self.sources.next_retry(now) {
-                self.wake_at = self.wake_at.min(retry);
-            }
-            return;
-        }
-        let since = *self.idle_since.get_or_insert(now);
-        if now.duration_since(since) >= IDLE {
-            self.sources.release_all(now);
-        }
-    }
-
-    /// Adds sources until they can bring what is needed, or lets the weakest go for one that was not tried.
-    fn follow_demand(&mut self, lonely: bool, now: Instant) {
-        let most = self.shared.common.limits.sources;
-        loop {
-            match self.demand.next(self.sources.places(most, lonely, now), now) {
-                Move::Stay(until) => {
-                    self.wake_at = until.map_or(self.wake_at, |until| self.wake_at.min(until));
-                    return;
-                }
-                Move::Add => {
-                    let Some((origin, endpoint)) = self.sources.pick(most, lonely, now) else {
-                        return;
-                    };
-                    self.demand.added(now);
-                    self.open(origin, endpoint);
-                }
-                Move::Replace if self.cut_leaving() => self.demand.replaced(true, now),
-                Move::Replace => {
-                    let Some((id, newest)) = self.sources.weakest(now) else { return };
-                    self.demand.replaced(newest, now);
-                    if let Some(source) = self.sources.get_mut(id) {
-                        source.leaving = true;
-                    }
-                    self.let_go();
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Ends connections that were to make place long ago, and still have not brought what they were asked for. Says
-    /// whether there were any.
-    fn cut_leaving(&mut self) -> bool {
-        let connected = self.sources.connected().iter();
-        let stuck: Vec<_> = connected.filter(|(_, s)| s.leaving).map(|(id, _)| *id).collect();
-        for id in &stuck {
-            self.replace_source(*id, "it does not come to an end");
-        }
-        !stuck.is_empty()
-    }
-
-    /// Ends connections that were to make place, and have brought what they were asked for.
-    pub(super) fn let_go(&mut self) {
-        let done = |source: &Source| source.leaving && source.pace.in_flight() == 0;
-        let connected = self.sources.connected().iter();
-        let done: Vec<_> = connected.filter(|(_, s)| done(s)).map(|(id, _)| *id).collect();
-        for id in done {
-            self.replace_source(id, "it is the weakest");
-        }
-    }
-
-    /// Gives up sources that hold up what others could bring sooner.
-    pub(super) fn give_up_laggards(&mut self) {
-        let now = Instant::now();
-        if self.look_for_laggards_at > now {
-            return;
-        }
-        self.look_for_laggards_at = now + LOOK_FOR_LAGGARDS;
-        let connected = self.sources.connected().iter();
-        let late = connected.filter(|(_, source)| source.pace.waits(now) >= LAGGARD);
-        let late: Vec<SourceId> = late.map(|(id, _)| *id).collect();
-        for id in late {
-            if self.others_are_sooner(id, now) {
-                self.replace_source(id, "others bring sooner what it was asked for");
-            }
-        }
-    }
-
-    /// Whether others hold all that a source was asked for, and would bring it in half the time that it has had.
-    fn others_are_sooner(&self, id: SourceId, now: Instant) -> bool {
-        let shared = &self.shared;
-        let Some(late) = self.sources.connected().get(&id) else { return false };
-        let patience = late.pace.waits(now).as_secs_f64() / 2.0;
-        let quick = |other: &&Source| {
-            !other.leaving
-                && other.pace.waits(now) < LAGGARD
-                && other.pace.expected(late.pace.in_flight(), other.throughput) <= patience
-                && shared.may_stand_in(&other.origin.overlay, &late.origin.overlay)
-        };
-        let others = self.sources.connected().iter().filter(|(other, _)| **other != id);
-        let others: Vec<&Source> = others.map(|(_, source)| source).filter(quick).collect();
-        let asked = |(number, state): (usize, &State)| {
-            matches!(state, State::Fetching { source } if *source == id).then_some(number)
-        };
-        self.blocks.iter().enumerate().filter_map(asked).all(|number| {
-            let block = &shared.grid.blocks()[number];
-            others.iter().any(|other| {
-                let chunk = shared.names[other.origin.name].places.chunks(block).next();
-                chunk.is_some_and(|chunk| other.session.has(chunk))
-            })
-        })
-    }
-
-    fn open(&mut self, origin: Origin, endpoint: SocketAddr) {
-        let description = self.shared.names[origin.name].description.clone();
-        let leecher = self.shared.common.leechers.get(&origin.overlay).cloned();
-        self.jobs.spawn(async move {
-            let start = Instant::now();
-            let result = match leecher {
-                Some(leecher) => leecher.open(description, endpoint).await,
-                None => Err(SourceError::Unreachable("the overlay has no leecher face".into())),
-            };
-            Done::Opened { origin, endpoint, took: start.elapsed(), result }
-        });
     }
 
     /// Tells the status what is connected.

@@ -8,11 +8,15 @@ mod check;
 mod demand;
 mod driver;
 mod evict;
+mod learn;
+mod locate;
 mod offer;
 mod pace;
 mod plan;
 mod reader;
 mod sources;
+mod tend;
+mod verify;
 mod wishes;
 
 use std::{
@@ -125,6 +129,8 @@ pub(crate) struct Shared {
     /// Chunks that readers wait for.
     wishes: Mutex<Wishes>,
     wake: Notify,
+    /// Until when hashes are learned at least, for peers that may come back.
+    learns_until: Mutex<Option<Instant>>,
     trouble: Mutex<String>,
     /// Peers of each source swarm from which bytes come now.
     connected: Mutex<HashMap<(OverlayId, usize), u32>>,
@@ -201,6 +207,7 @@ impl Pool {
             taken: AtomicU64::new(0),
             wishes: Mutex::default(),
             wake: Notify::new(),
+            learns_until: Mutex::default(),
             trouble: Mutex::default(),
             connected: Mutex::default(),
             retired: stop.child_token(),
@@ -217,9 +224,10 @@ impl Pool {
         self.0.retired.cancel();
     }
 
-    /// Whether a peer is being served.
+    /// Whether a peer is being served, or what it needs is being made.
     pub(crate) fn is_used(&self) -> bool {
-        !lock(&self.0.attendees).is_empty()
+        let learns = lock(&self.0.learns_until).is_some_and(|until| until > Instant::now());
+        learns || !lock(&self.0.attendees).is_empty()
     }
 
     /// Bytes that served peers have taken since it was made.

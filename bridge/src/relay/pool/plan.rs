@@ -9,12 +9,15 @@ use super::{
     Consumer,
     driver::{Done, Driver, State},
     lock,
-    sources::SourceId,
+    sources::{Source, SourceId},
 };
 use crate::relay::{grid::Part, limits::Limits};
 
 /// How long the plan waits for memory that other pools hold.
 const WAIT_FOR_MEMORY: Duration = Duration::from_millis(100);
+
+/// How many blocks to each side count as neighbours, which are best brought by one source.
+const NEAR: usize = 4;
 
 /// Bytes that are planned at least before no more chunks are read ahead in one plan.
 const MOST_PLANNED: u64 = 64 << 20;
@@ -28,6 +31,8 @@ const TOO_LATE_AT_LEAST: f64 = 1.0;
 enum Refusal {
     /// No source has it, or all that have it are busy.
     NoSource { held_by_nobody: bool },
+    /// Those that have it, and who wants it, have no hashes by which it could be verified.
+    Unverifiable,
     /// A bound is reached; nothing more can be asked for now.
     Bound,
     /// The limits of the routes from those that have it forbid it until then.
@@ -35,7 +40,7 @@ enum Refusal {
 }
 
 /// A name and one of its chunks.
-type Chunk = (usize, u32);
+pub(super) type Chunk = (usize, u32);
 
 /// A block that is to be fetched.
 #[derive(Debug, Clone, Copy)]
@@ -61,16 +66,17 @@ struct Wants {
 impl Driver {
     /// Asks sources for what is wanted, as far as the bounds allow.
     pub(super) fn plan(&mut self) {
+        self.store_again();
         self.let_go();
         self.give_up_laggards();
         self.sources.measure(self.shared.common.limits.per_source, Instant::now());
         let Wants { wants, chunks, .. } = self.wanted();
         // However little memory is left, one chunk goes on, so that no pool waits for another for ever: the first that
         // somebody has.
-        let mut chunks = chunks.into_iter();
-        let mut exempt = chunks.next();
+        let mut next_chunk = chunks.iter().copied();
+        let mut exempt = next_chunk.next();
         // Nobody holds something that is wanted; something wanted finds nobody with room.
-        let (mut lonely, mut starved, mut limited) = (false, false, false);
+        let (mut lonely, mut starved, mut limited, mut unverifiable) = (false, false, false, false);
         let mut asked = HashSet::new();
         for want in &wants {
             if !asked.insert(want.block) || !matches!(self.blocks[want.block], State::Missing) {
@@ -86,7 +92,7 @@ impl Driver {
                     starved = true;
                     lonely |= held_by_nobody;
                     if held_by_nobody && exempt == Some(want.of) {
-                        exempt = chunks.next();
+                        exempt = next_chunk.next();
                     }
                 }
                 // Others may have what else is wanted, by another route.
@@ -94,7 +100,16 @@ impl Driver {
                     limited = true;
                     self.wake_at = self.wake_at.min(again);
                 }
-                Err(Refusal::Bound) => break,
+                Err(Refusal::Unverifiable) => {
+                    unverifiable = true;
+                    if exempt == Some(want.of) {
+                        exempt = next_chunk.next();
+                    }
+                }
+                Err(Refusal::Bound) => {
+                    self.shed(&chunks);
+                    break;
+                }
             }
         }
         self.urgent.retain(|want| matches!(self.blocks[want.block], State::Missing));
@@ -105,7 +120,7 @@ impl Driver {
         let taken = self.shared.taken.load(Ordering::Relaxed);
         self.demand.note(taken, starved, Instant::now());
         self.mind_sources(!wants.is_empty(), lonely);
-        self.explain(wants.is_empty(), lonely);
+        self.explain(wants.is_empty(), lonely, unverifiable);
     }
 
     /// Whether some source can be asked for more.
@@ -116,9 +131,10 @@ impl Driver {
 
     /// When all places are taken and nobody holds what is wanted, makes place for somebody else.
     fn drop_useless(&mut self) {
-        if self.sources.connected().len() >= self.shared.common.limits.sources {
-            let idle =
-                self.sources.connected().iter().find(|(_, source)| source.pace.in_flight() == 0);
+        let waiting = self.sources.waiting();
+        if self.sources.connected().len() - waiting >= self.shared.common.limits.sources {
+            let idle = |(_, source): &(&SourceId, &Source)| source.is_idle();
+            let idle = self.sources.connected().iter().find(idle);
             if let Some((id, _)) = idle {
                 let id = *id;
                 self.drop_source(id, "it does not hold what is wanted");
@@ -138,10 +154,16 @@ impl Driver {
             self.want_chunk(&mut wanted, consumer, chunk, true);
         }
         let most = shared.common.limits.in_memory.saturating_mul(2).max(MOST_PLANNED);
+        for consumer in self.learning() {
+            self.want_all(&mut wanted, consumer, most);
+        }
         let attendees = lock(&shared.attendees);
         for attendee in attendees.values() {
             let Some(holds) = &attendee.holds else { continue };
             let consumer = &shared.consumers[attendee.consumer];
+            if self.learns(consumer.name) {
+                continue;
+            }
             let layout = &shared.names[consumer.name].binding.layout;
             let mut room = window(&shared.common.limits, self.spool_rests.is_some(), layout.unit())
                 .saturating_sub(attendee.outstanding);
@@ -161,6 +183,22 @@ impl Driver {
             }
         }
         wanted
+    }
+
+    /// Adds all that is missing of a consumer's name, of which its hashes are to be made, in order.
+    fn want_all(&mut self, wanted: &mut Wants, consumer: usize, most: u64) {
+        let name = self.shared.consumers[consumer].name;
+        // What the spool does not take would stay in memory.
+        if !self.spool_takes() {
+            return;
+        }
+        let chunks = self.shared.names[name].binding.layout.chunk_count();
+        for chunk in self.next_to_learn(consumer)..chunks {
+            if wanted.bytes > most {
+                break;
+            }
+            self.want_chunk(wanted, consumer, chunk, false);
+        }
     }
 
     /// Adds what is missing of a consumer's chunk.
@@ -189,7 +227,12 @@ impl Driver {
         let limits = &shared.common.limits;
         let block = shared.grid.blocks()[number];
         let length = u64::from(block.length);
-        if !exempt && shared.common.in_memory.load(Ordering::Relaxed) + length > limits.in_memory {
+        let own = limits.in_memory.saturating_add(shared.names[want.of.0].binding.layout.unit());
+        let room = match exempt {
+            true => self.in_memory + length <= own,
+            false => shared.common.in_memory.load(Ordering::Relaxed) + length <= limits.in_memory,
+        };
+        if !room {
             self.wake_at = self.wake_at.min(Instant::now() + WAIT_FOR_MEMORY);
             return Err(Refusal::Bound);
         }
@@ -228,7 +271,7 @@ impl Driver {
         let number = want.block;
         let block = &shared.grid.blocks()[number];
         let to = &shared.consumers[want.consumer];
-        let mut held_by_nobody = true;
+        let (mut held_by_nobody, mut unverifiable) = (true, false);
         let mut soonest = f64::INFINITY;
         let (now, mut limited) = (Instant::now(), None);
         let mut best: Option<(bool, f64, SourceId)> = None;
@@ -236,6 +279,11 @@ impl Driver {
             let name = &shared.names[source.origin.name];
             let Some(chunk) = name.places.chunks(block).next() else { continue };
             if !shared.may_cross(&source.origin.overlay, to) || !source.session.has(chunk) {
+                continue;
+            }
+            // What nobody could verify is not asked for.
+            if !self.names[source.origin.name].known && !self.names[to.name].known {
+                unverifiable = true;
                 continue;
             }
             held_by_nobody = false;
@@ -270,7 +318,11 @@ impl Driver {
         let too_late = soonest.mul_add(TOO_LATE, TOO_LATE_AT_LEAST);
         best.filter(|(_, expected, _)| !want.soon || *expected <= too_late)
             .map(|(_, _, id)| id)
-            .ok_or(limited.map_or(Refusal::NoSource { held_by_nobody }, Refusal::Limited))
+            .ok_or(match limited {
+                Some(again) => Refusal::Limited(again),
+                None if unverifiable && held_by_nobody => Refusal::Unverifiable,
+                None => Refusal::NoSource { held_by_nobody },
+            })
     }
 
     /// The only one of these that is still connected. A chunk of which several have brought a part cannot come from one
@@ -294,27 +346,46 @@ impl Driver {
     /// Sources that have brought, or bring, other blocks of a chunk; only the neighbours are looked at.
     fn owners(&self, name: usize, chunk: u32, number: usize) -> Vec<SourceId> {
         let shared = &self.shared;
-        let mut owners = Vec::new();
-        let solo = self.solo.contains(&(name, chunk));
-        let near = |block: usize| solo || block.abs_diff(number) <= 4;
-        for part in shared.grid.parts(&shared.names[name].binding.layout, chunk) {
-            if let Part::Block(block) = part
-                && near(block)
-                && let State::Fetching { source } | State::Here { source, .. } = self.blocks[block]
-            {
-                owners.push(source);
-            }
+        let owner = |block: usize| match self.blocks.get(block) {
+            Some(State::Fetching { source } | State::Here { source, .. }) => Some(*source),
+            _ => None,
+        };
+        if self.solo.contains(&(name, chunk)) {
+            let parts = shared.grid.parts(&shared.names[name].binding.layout, chunk);
+            let of_part = |part| match part {
+                Part::Block(block) => owner(block),
+                Part::Zeros(_) => None,
+            };
+            return parts.into_iter().filter_map(of_part).collect();
         }
-        owners
+        let places = &shared.names[name].places;
+        let near = number.saturating_sub(NEAR)..number.saturating_add(NEAR + 1);
+        let blocks = shared.grid.blocks().get(near.start..near.end.min(self.blocks.len()));
+        let of_chunk = blocks.unwrap_or_default().iter().zip(near).filter(|(block, number)| {
+            owner(*number).is_some() && places.chunks(block).any(|own| own == chunk)
+        });
+        of_chunk.filter_map(|(_, number)| owner(number)).collect()
     }
 
     /// Says why nothing moves, in words for the operator.
-    fn explain(&mut self, nothing_wanted: bool, lonely: bool) {
+    fn explain(&mut self, nothing_wanted: bool, lonely: bool, unverifiable: bool) {
         if self.spool_rests.is_some_and(|until| until > Instant::now()) {
             return;
         }
-        let text = if nothing_wanted || !lonely {
+        let learners =
+            self.shared.consumers.iter().filter(|to| to.peers.load(Ordering::Relaxed) > 0);
+        let text = if let Some(why) =
+            learners.map(|to| to.name).find_map(|name| self.unlearnable(name))
+        {
+            why
+        } else if unverifiable {
+            "the hashes of its chunks are not known: no source has told them yet"
+        } else if nothing_wanted || !lonely {
             ""
+        } else if self.sources.waiting() > 0
+            && self.sources.waiting() == self.sources.connected().len()
+        {
+            "the bridge waits in the queues of all connected sources"
         } else if !self.sources.connected().is_empty() {
             "the connected sources do not hold what is wanted next"
         } else if self.sources.usable() > 0 {

@@ -15,6 +15,14 @@ const FIRST_RETRY: Duration = Duration::from_secs(2);
 const LAST_RETRY: Duration = Duration::from_secs(120);
 /// How long a source that made place for another is left alone.
 const REST: Duration = Duration::from_secs(120);
+/// How many sources the bridge may wait for in their queues, for each one that it may download from.
+const QUEUES: usize = 4;
+/// How long a place in a queue is kept when others could be tried instead.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(30 * 60);
+/// How often in a row a source may refuse what it said it holds, and half of how long it is left alone after the first
+/// time; twice as long after the next.
+const MOST_REFUSALS: u32 = 5;
+const FIRST_REST: Duration = Duration::from_millis(250);
 /// How much better than the weakest the newest must be to stay.
 const BETTER: f64 = 1.3;
 /// What is taken at least for the throughput of a source that was not measured, in bytes a second: it is worth a trial
@@ -36,6 +44,11 @@ pub(super) struct Source {
     pub(super) allowance: u64,
     /// It is asked for nothing more, and goes when it has brought what it was asked for.
     pub(super) leaving: bool,
+    /// Since when it gives nothing, although it tells that it holds something: the bridge stands in its queue.
+    waits_since: Option<Instant>,
+    /// Rounds of refusals since it last gave something, and until when it is asked for nothing after the last.
+    refusals: u32,
+    rests_until: Instant,
     /// Cancelled when it is given up: what was asked of it is taken back.
     pub(super) gone: CancellationToken,
 }
@@ -44,7 +57,38 @@ impl Source {
     /// Whether it may be asked for so many bytes more. One block may always be under way.
     pub(super) fn has_room(&self, bytes: u64) -> bool {
         let in_flight = self.pace.in_flight();
-        !self.leaving && (in_flight == 0 || in_flight + bytes <= self.allowance)
+        !self.rests() && !self.leaving && (in_flight == 0 || in_flight + bytes <= self.allowance)
+    }
+
+    /// Whether it is left alone for a moment, since it has refused something.
+    fn rests(&self) -> bool {
+        self.refusals > 0 && self.rests_until > Instant::now()
+    }
+
+    /// Whether it is asked for nothing, though it would give something.
+    pub(super) fn is_idle(&self) -> bool {
+        self.pace.in_flight() == 0 && !self.waits()
+    }
+
+    /// Whether the bridge stands in its queue.
+    fn waits(&self) -> bool {
+        self.waits_since.is_some()
+    }
+
+    /// It has brought something.
+    pub(super) fn gave(&mut self) {
+        self.refusals = 0;
+        self.waits_since = None;
+    }
+
+    /// It has refused something that it said it holds. Says until when it rests; `None` when that was once too often.
+    /// What is refused at one time counts once.
+    pub(super) fn refused(&mut self, now: Instant) -> Option<Instant> {
+        if self.refusals == 0 || self.rests_until <= now {
+            self.refusals += 1;
+            self.rests_until = now + FIRST_REST.saturating_mul(1 << self.refusals.min(16));
+        }
+        (self.refusals <= MOST_REFUSALS).then_some(self.rests_until)
     }
 }
 
@@ -127,7 +171,7 @@ impl Sources {
         lonely: bool,
         now: Instant,
     ) -> Option<(Origin, SocketAddr)> {
-        if self.open() >= most {
+        if self.open() >= most || self.waiting() >= most.saturating_mul(QUEUES) {
             return None;
         }
         let scores = &self.scores;
@@ -197,6 +241,9 @@ impl Sources {
             throughput: ASSUMED,
             pace,
             leaving: false,
+            waits_since: None,
+            refusals: 0,
+            rests_until: now,
             gone: CancellationToken::new(),
         };
         self.connected.insert(self.next, source);
@@ -234,12 +281,16 @@ impl Sources {
 
     /// How many there are, and what they can bring.
     pub(super) fn places(&self, most: usize, lonely: bool, now: Instant) -> Places {
-        let staying = || self.connected.values().filter(|source| !source.leaving);
+        // Those in whose queues the bridge waits bring nothing, and take no place.
+        let staying =
+            || self.connected.values().filter(|source| !source.leaving && !source.waits());
+        let room = self.waiting() < most.saturating_mul(QUEUES);
         let throughput = |source: &Source| source.pace.throughput(now);
         Places {
             open: self.open(),
             most,
-            untried: self.candidates.values().any(|c| c.standing.turn(lonely, now).is_some()),
+            untried: room
+                && self.candidates.values().any(|c| c.standing.turn(lonely, now).is_some()),
             capacity: staying().filter_map(throughput).sum(),
             unmeasured: self.connecting > 0 || staying().any(|s| throughput(s).is_none()),
         }
@@ -252,7 +303,10 @@ impl Sources {
             let source = self.connected.get(&id);
             source.and_then(|source| source.pace.power(now)).unwrap_or(0.0)
         };
-        let staying = || self.connected.iter().filter(|(_, s)| !s.leaving).map(|(id, _)| *id);
+        let staying = || {
+            let staying = self.connected.iter().filter(|(_, s)| !s.leaving && !s.waits());
+            staying.map(|(id, _)| *id)
+        };
         let newest = staying().max()?;
         let weakest = staying()
             .filter(|id| *id != newest)
@@ -279,9 +333,46 @@ impl Sources {
         Some(source)
     }
 
-    /// Ends connections that are not needed; their peers may be tried again at once.
+    /// Looks which sources give nothing now, although they hold something; `chunks` are those of a name. Gives the one
+    /// that shall wait no longer, since others could be tried.
+    pub(super) fn note_waiting(
+        &mut self,
+        most: usize,
+        chunks: impl Fn(usize) -> u32,
+        now: Instant,
+    ) -> Option<SourceId> {
+        for source in self.connected.values_mut() {
+            let gives = |source: &Source| {
+                let chunks = 0..chunks(source.origin.name);
+                source.pace.in_flight() > 0 || chunks.into_iter().any(|c| source.session.has(c))
+            };
+            source.waits_since = match source.session.held() > 0 && !gives(source) {
+                true => source.waits_since.or(Some(now)),
+                false => None,
+            };
+        }
+        let full = self.waiting() >= most.saturating_mul(QUEUES);
+        if !full || self.untried(now).next().is_none() {
+            return None;
+        }
+        let waiting = self.connected.iter().filter_map(|(id, s)| Some((s.waits_since?, *id)));
+        let (since, longest) = waiting.min()?;
+        (since + QUEUE_PATIENCE <= now).then_some(longest)
+    }
+
+    /// When the next source that has refused something may be asked again.
+    pub(super) fn next_ask(&self, now: Instant) -> Option<Instant> {
+        let resting = self.connected.values().filter(|source| source.rests());
+        resting.map(|source| source.rests_until).filter(|until| *until > now).min()
+    }
+
+    /// Ends connections that are not needed; their peers may be tried again at once. Places in queues are kept: they are
+    /// hard to come by.
     pub(super) fn release_all(&mut self, now: Instant) {
-        for (_, source) in self.connected.drain() {
+        let (waiting, idle) = self.connected.drain().partition(|(_, source)| source.waits());
+        self.connected = waiting;
+        let idle: HashMap<SourceId, Source> = idle;
+        for source in idle.into_values() {
             let power = source.pace.power(now);
             let key = (source.origin.overlay, source.origin.name, source.endpoint);
             self.candidates.insert(key, Candidate { standing: Standing::Fresh, power });
@@ -307,7 +398,7 @@ impl Sources {
 
     /// Whether nobody is connected, and nobody is being tried.
     pub(super) fn is_alone(&self) -> bool {
-        self.open() == 0
+        self.connected.is_empty() && self.connecting == 0
     }
 
     /// How many peers are known that are neither banned nor the bridge itself.
@@ -320,8 +411,14 @@ impl Sources {
         self.candidates.values().filter(|known| known.standing == Standing::Banned).count()
     }
 
+    /// Sources that bring something, or are being connected.
     fn open(&self) -> usize {
-        self.connected.len() + self.connecting
+        self.connected.len() - self.waiting() + self.connecting
+    }
+
+    /// Sources in whose queues the bridge stands.
+    pub(super) fn waiting(&self) -> usize {
+        self.connected.values().filter(|source| source.waits()).count()
     }
 
     fn remove(&mut self, id: SourceId) -> Option<Source> {
@@ -355,116 +452,4 @@ impl Sources {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::ops::Range;
-
-    use bytes::Bytes;
-    use tokio::sync::watch;
-
-    use super::*;
-
-    struct Idle;
-
-    #[async_trait::async_trait]
-    impl SourceSession for Idle {
-        fn has(&self, _: u32) -> bool {
-            true
-        }
-
-        fn held(&self) -> u32 {
-            1
-        }
-
-        fn changes(&self) -> watch::Receiver<u64> {
-            watch::channel(0).1
-        }
-
-        async fn fetch(&self, range: Range<u64>) -> Result<Bytes, SourceError> {
-            Err(SourceError::Refused(range))
-        }
-    }
-
-    fn origin(overlay: &str) -> Origin {
-        Origin { overlay: overlay.parse().unwrap(), name: 0 }
-    }
-
-    fn peer(port: u16) -> SocketAddr {
-        ([127, 0, 0, 1], port).into()
-    }
-
-    /// Connects, and lets the source bring a block in so many milliseconds, for ten seconds.
-    fn connect(sources: &mut Sources, port: u16, millis: u64, now: Instant) -> SourceId {
-        let took = Duration::from_millis(1);
-        let id = sources.opened(origin("a"), peer(port), Arc::new(Idle), took, now);
-        let pace = &mut sources.get_mut(id).unwrap().pace;
-        let mut at = now;
-        while at < now + Duration::from_secs(10) {
-            pace.asked(1000, at);
-            at += Duration::from_millis(millis);
-            pace.ended(1000, true, at);
-        }
-        id
-    }
-
-    #[test]
-    fn peers_of_the_overlay_that_serves_best_come_first() {
-        let now = Instant::now();
-        let mut sources = Sources::default();
-        sources.learn(&origin("a"), 20.0, &[peer(1)]);
-        sources.learn(&origin("b"), 70.0, &[peer(2), peer(3)]);
-        let mut picked = Vec::new();
-        while let Some((origin, _)) = sources.pick(3, false, now) {
-            picked.push(origin.overlay.to_string());
-        }
-        assert_eq!(picked, ["b", "b", "a"]);
-        assert!(sources.pick(9, false, now).is_none());
-    }
-
-    #[test]
-    fn the_newest_stays_when_it_is_clearly_better_than_the_weakest() {
-        let now = Instant::now();
-        let mut sources = Sources::default();
-        let only = connect(&mut sources, 1, 100, now);
-        assert_eq!(sources.weakest(now), None);
-        let weak = connect(&mut sources, 2, 500, now);
-        assert_eq!(sources.weakest(now), Some((weak, true)));
-        let strong = connect(&mut sources, 3, 50, now);
-        assert_eq!(sources.weakest(now), Some((weak, false)));
-        sources.get_mut(strong).unwrap().leaving = true;
-        assert_eq!(sources.weakest(now), Some((weak, true)));
-        let same = connect(&mut sources, 4, 490, now);
-        assert_eq!(sources.weakest(now), Some((same, true)));
-        assert!(sources.connected().contains_key(&only));
-    }
-
-    #[test]
-    fn what_made_place_is_tried_again_only_after_a_rest_or_in_need() {
-        let now = Instant::now();
-        let mut sources = Sources::default();
-        sources.learn(&origin("a"), 1.0, &[peer(1)]);
-        sources.pick(8, false, now).unwrap();
-        let id = connect(&mut sources, 1, 100, now);
-        let gone = sources.connected()[&id].gone.clone();
-        sources.replace(id, now).unwrap();
-        assert!(gone.is_cancelled());
-        assert!(!sources.places(8, false, now).untried && sources.places(8, true, now).untried);
-        assert_eq!(sources.next_retry(now), Some(now + REST));
-        assert!(sources.pick(8, false, now).is_none());
-        assert!(sources.pick(8, true, now).is_some());
-        assert!(sources.pick(8, true, now).is_none());
-    }
-
-    #[test]
-    fn a_slow_source_is_asked_for_less_ahead() {
-        let now = Instant::now();
-        let mut sources = Sources::default();
-        let slow = connect(&mut sources, 1, 100, now);
-        let new = sources.opened(origin("a"), peer(2), Arc::new(Idle), Duration::ZERO, now);
-        sources.measure(4 << 20, now);
-        let (slow, new) = (&sources.connected()[&slow], &sources.connected()[&new]);
-        assert_eq!((slow.allowance, new.allowance), (256 << 10, 512 << 10));
-        assert!((slow.throughput / 10_000.0 - 1.0).abs() < 0.1);
-        assert!((new.throughput / ASSUMED - 1.0).abs() < 1e-9);
-        assert!(slow.has_room(1) && sources.places(8, false, now).unmeasured);
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! Chunks that served peers ask for and that are not here. They go before what is read ahead, the oldest first.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use tokio::{
     sync::oneshot,
@@ -17,6 +17,8 @@ use crate::relay::grid::Part;
 const MOST_CHUNKS: usize = 1_000;
 /// Readers of one chunk that wait at most.
 const MOST_READERS: usize = 1_000;
+/// Answered chunks that are spared when the spool is full.
+const MOST_TOLD: usize = 4;
 /// How long a chunk is waited for while no source is known that could bring it: a tracker may name one any moment.
 const HOPE: Duration = Duration::from_secs(5);
 
@@ -31,6 +33,8 @@ pub(super) type Wanted = (usize, u32);
 pub(super) struct Wishes {
     by_chunk: HashMap<Wanted, Wish>,
     made: u64,
+    /// Those that were answered last: their readers are about to read.
+    told: VecDeque<Wanted>,
 }
 
 struct Wish {
@@ -80,7 +84,12 @@ impl Wishes {
 
     /// Tells all who wait for a chunk.
     pub(super) fn answer(&mut self, wanted: Wanted, outcome: Outcome) {
-        for reader in self.by_chunk.remove(&wanted).into_iter().flat_map(|wish| wish.readers) {
+        let Some(wish) = self.by_chunk.remove(&wanted) else { return };
+        if self.told.len() >= MOST_TOLD {
+            self.told.pop_front();
+        }
+        self.told.push_back(wanted);
+        for reader in wish.readers {
             // Who does not wait any more need not be told.
             let _ = reader.send(outcome);
         }
@@ -113,6 +122,35 @@ pub(super) enum Had {
 }
 
 impl Driver {
+    /// Chunks that readers wait for, or were told of just now, by name.
+    pub(super) fn wished(&self) -> impl Iterator<Item = Wanted> {
+        let mut wishes = lock(&self.shared.wishes);
+        let open: Vec<Wanted> = wishes.open().into_iter().map(|(wanted, _)| wanted).collect();
+        let all = open.into_iter().chain(wishes.told.iter().copied());
+        let named = all.map(|(consumer, chunk)| (self.shared.consumers[consumer].name, chunk));
+        named.collect::<Vec<_>>().into_iter()
+    }
+
+    /// Whether a reader waits for the bytes of a chunk.
+    pub(super) fn is_wished(&self, name: usize, chunk: u32) -> bool {
+        let shared = &self.shared;
+        let wishes = lock(&shared.wishes);
+        if wishes.by_chunk.is_empty() {
+            return false;
+        }
+        let parts = shared.grid.parts(&shared.names[name].binding.layout, chunk);
+        parts.into_iter().any(|part| match part {
+            Part::Block(number) => {
+                let block = &shared.grid.blocks()[number];
+                shared.consumers.iter().enumerate().any(|(consumer, to)| {
+                    let mut chunks = shared.names[to.name].places.chunks(block);
+                    chunks.any(|chunk| wishes.by_chunk.contains_key(&(consumer, chunk)))
+                })
+            }
+            Part::Zeros(_) => false,
+        })
+    }
+
     /// How much of a chunk is had.
     pub(super) fn had(&self, name: usize, chunk: u32) -> Had {
         let shared = &self.shared;
@@ -139,6 +177,13 @@ impl Driver {
             let to = &shared.consumers[consumer];
             let state = &self.names[to.name];
             if state.checking.contains(&chunk) || state.doubted.contains(&chunk) {
+                continue;
+            }
+            if let Some(why) = self.unlearnable(to.name) {
+                lock(&shared.wishes).answer((consumer, chunk), Err(why));
+                continue;
+            }
+            if self.awaits_hashes(to.name, chunk) {
                 continue;
             }
             let mut had = self.had(to.name, chunk);
@@ -168,10 +213,28 @@ impl Driver {
                     };
                     lock(&shared.wishes).answer((consumer, chunk), outcome);
                 }
+                // The hashes of the sending name come first.
+                Had::Whole if self.is_being_judged(to.name, chunk) => {}
                 Had::Whole => self.start_check(to.name, chunk),
             }
         }
         fetch
+    }
+
+    /// Whether bytes of a chunk are being checked by other names.
+    fn is_being_judged(&self, name: usize, chunk: u32) -> bool {
+        let shared = &self.shared;
+        let parts = shared.grid.parts(&shared.names[name].binding.layout, chunk);
+        parts.into_iter().any(|part| match part {
+            Part::Block(number) => {
+                let block = &shared.grid.blocks()[number];
+                let names = shared.names.iter().zip(&self.names).enumerate();
+                names.filter(|(other, _)| *other != name).any(|(_, (other, state))| {
+                    other.places.chunks(block).any(|chunk| state.checking.contains(&chunk))
+                })
+            }
+            Part::Zeros(_) => false,
+        })
     }
 
     /// Whether nobody is there, or may be tried now, who could bring anything.

@@ -9,7 +9,7 @@ const SMALL: u64 = 1 << 16;
 const LARGE: u64 = 6_000_001;
 
 /// The numbers below `count`, shuffled.
-fn shuffled(count: u32, seed: u64) -> Vec<u32> {
+pub(super) fn shuffled(count: u32, seed: u64) -> Vec<u32> {
     let mut left: Vec<u32> = (0..count).collect();
     let mut state = seed;
     let mut order = Vec::new();
@@ -23,7 +23,7 @@ fn shuffled(count: u32, seed: u64) -> Vec<u32> {
 
 impl House {
     /// Downloads as a client does that asks for one chunk after the other, in this order, in runs of `run` bytes.
-    async fn pull(&self, description: &Description, order: &[u32], run: u64) -> Vec<u8> {
+    pub(super) async fn pull(&self, description: &Description, order: &[u32], run: u64) -> Vec<u8> {
         let reader = self.reader(&description.names[0]).await;
         let chunks = u32::try_from(description.length.div_ceil(description.unit)).unwrap();
         let peer = reader.attend(SocketAddr::from(([127, 0, 0, 1], 1)));
@@ -94,4 +94,24 @@ async fn a_chunk_that_nobody_can_bring_is_refused_soon() {
     assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
     assert!(matches!(reader.prepare(99).await, Err(ReadError::NotAvailable(_))));
     house.end().await;
+}
+
+#[tokio::test]
+async fn a_spool_smaller_than_the_content_costs_what_cannot_be_kept() {
+    let content = bytes_of(100_000_000);
+    for (peers, most) in [(1, 1.3), (2, 2.2)] {
+        let folder = tempfile::tempdir().unwrap();
+        let (a, b) = (description(1, SMALL, &content), description(2, 3_000_000, &content));
+        let small = Setup { spool_bound: 64 << 20, ..setup(&a, &b, &content, folder.path()) };
+        let house = house(small).await;
+        let chunks = u32::try_from(b.length.div_ceil(b.unit)).unwrap();
+        let orders: Vec<_> = (0..peers).map(|seed| shuffled(chunks, seed)).collect();
+        let got =
+            futures::future::join_all(orders.iter().map(|order| house.pull(&b, order, 184_320)));
+        assert!(got.await.iter().all(|got| *got == content));
+        let ratio = house.sent.load(Ordering::SeqCst) as f64 / content.len() as f64;
+        println!("{peers} peers: {ratio}");
+        assert!(ratio <= most, "{ratio}");
+        house.end().await;
+    }
 }

@@ -1,0 +1,233 @@
+//! Sources that let the bridge wait, refuse, or lie in one of many blocks.
+
+use std::collections::BTreeMap;
+
+use super::{pull::shuffled, *};
+
+/// What a peer does.
+#[derive(Default, Clone)]
+struct Habit {
+    /// It gives something only while this is true.
+    gives: Option<Arc<AtomicBool>>,
+    /// So many fetches are refused first.
+    refuses: u32,
+    /// It leaves after so many.
+    leaves_after: Option<u32>,
+    /// A byte that it sends wrong.
+    lies_at: Option<u64>,
+    /// Whether it has finer hashes.
+    tells: bool,
+}
+
+struct Habits {
+    content: Bytes,
+    by_port: BTreeMap<u16, Habit>,
+    log: Arc<Mutex<Log>>,
+}
+
+#[derive(Default)]
+struct Log {
+    opened: Vec<u16>,
+    closed: Vec<u16>,
+    sent: BTreeMap<u16, u64>,
+}
+
+struct Peer {
+    port: u16,
+    habit: Habit,
+    content: Bytes,
+    fetches: Mutex<u32>,
+    log: Arc<Mutex<Log>>,
+    changes: Mutex<Option<watch::Sender<u64>>>,
+    watch: watch::Receiver<u64>,
+}
+
+#[async_trait]
+impl Leecher for Habits {
+    async fn open(
+        &self,
+        _: Arc<Description>,
+        peer: SocketAddr,
+    ) -> Result<Arc<dyn SourceSession>, SourceError> {
+        let port = peer.port();
+        let habit = self.by_port.get(&port).cloned();
+        let habit = habit.ok_or_else(|| SourceError::Unreachable("nobody there".into()))?;
+        self.log.lock().unwrap().opened.push(port);
+        let (sender, watch) = watch::channel(0);
+        Ok(Arc::new(Peer {
+            port,
+            habit,
+            content: self.content.clone(),
+            fetches: Mutex::default(),
+            log: self.log.clone(),
+            changes: Mutex::new(Some(sender)),
+            watch,
+        }))
+    }
+}
+
+#[async_trait]
+impl SourceSession for Peer {
+    fn has(&self, _: u32) -> bool {
+        self.habit.gives.as_ref().is_none_or(|gives| gives.load(Ordering::SeqCst))
+    }
+
+    fn held(&self) -> u32 {
+        1
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.watch.clone()
+    }
+
+    async fn fetch(&self, range: Range<u64>) -> Result<Bytes, SourceError> {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let fetches = {
+            let mut fetches = self.fetches.lock().unwrap();
+            *fetches += 1;
+            *fetches
+        };
+        if fetches <= self.habit.refuses || !self.has(0) {
+            return Err(SourceError::Refused(range));
+        }
+        if self.habit.leaves_after.is_some_and(|after| fetches > after) {
+            self.changes.lock().unwrap().take();
+            return Err(SourceError::Closed("it has left".into()));
+        }
+        let mut bytes = self.content[range.start as usize..range.end as usize].to_vec();
+        if let Some(at) = self.habit.lies_at.filter(|at| range.contains(at)) {
+            bytes[(at - range.start) as usize] ^= 1;
+        }
+        *self.log.lock().unwrap().sent.entry(self.port).or_default() += range.end - range.start;
+        Ok(bytes.into())
+    }
+
+    async fn locate(&self, chunk: u32, bytes: Vec<Bytes>) -> Option<Vec<Range<u64>>> {
+        let start = (u64::from(chunk) * UNIT) as usize;
+        let bytes = bytes.concat();
+        let wrong = (0..bytes.len()).filter(|at| bytes[*at] != self.content[start + at]);
+        let run = |at| ((start + at) as u64)..((start + at + 1) as u64);
+        self.habit.tells.then(|| wrong.map(run).collect())
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.log.lock().unwrap().closed.push(self.port);
+    }
+}
+
+const UNIT: u64 = 2 << 20;
+
+/// A house with these peers, from port 100 on.
+fn house_of(
+    habits: Vec<Habit>,
+    content: &Bytes,
+    units: (u64, u64),
+    sources: usize,
+    folder: &Path,
+    table: Arc<NameTable>,
+) -> (House, Arc<Description>, Arc<Mutex<Log>>) {
+    let (a, b) = (description(1, units.0, content), description(2, units.1, content));
+    let by_port: BTreeMap<u16, Habit> = (100..).zip(habits).collect();
+    let log = Arc::new(Mutex::new(Log::default()));
+    let setup = Setup {
+        a: &a,
+        b: &b,
+        peers: by_port.keys().map(|port| (*port, Bytes::new())).collect(),
+        fickle: None,
+        folder,
+        table,
+        spool_bound: 1 << 30,
+    };
+    let leecher = Arc::new(Habits { content: content.clone(), by_port, log: log.clone() });
+    let house = house_with(setup, leecher, Arc::default(), sources);
+    (house, b, log)
+}
+
+#[tokio::test(start_paused = true)]
+async fn queues_are_kept_and_take_nobodys_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = bytes_of(4_000_000);
+    let gives = Arc::new(AtomicBool::new(false));
+    let mut habits = vec![Habit { gives: Some(gives.clone()), ..Habit::default() }; 6];
+    habits.push(Habit { leaves_after: Some(3), ..Habit::default() });
+    let (house, b, log) = house_of(habits, &content, (UNIT, 1 << 16), 2, folder.path(), table());
+    let peer = tokio::spawn({
+        let (library, name) = (house.relay.library(id("b")), b.names[0]);
+        async move {
+            let reader = loop {
+                match library.open(&name) {
+                    Some(reader) => break reader,
+                    None => tokio::time::sleep(Duration::from_millis(1)).await,
+                }
+            };
+            let peer = reader.attend(SocketAddr::from(([127, 0, 0, 1], 2)));
+            peer.holds(Bits::none(62));
+            tokio::time::sleep(Duration::from_secs(300)).await;
+        }
+    });
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    {
+        let log = log.lock().unwrap();
+        assert!(log.opened.contains(&106), "the one that gives is found: {:?}", log.opened);
+        let queues: Vec<u16> = log.closed.iter().copied().filter(|port| *port < 106).collect();
+        assert!(queues.is_empty(), "places in queues were given up: {queues:?}");
+    }
+    gives.store(true, Ordering::SeqCst);
+    assert!(house.download(&b).await == content);
+    peer.abort();
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_no_reason_to_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = bytes_of(4_000_000);
+    let habits = vec![Habit { refuses: 9, ..Habit::default() }];
+    let (house, b, log) = house_of(habits, &content, (UNIT, UNIT), 2, folder.path(), table());
+    assert!(house.download(&b).await == content);
+    assert_eq!(log.lock().unwrap().opened, [100]);
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn finer_hashes_tell_which_of_several_senders_lied() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = bytes_of(4_000_000);
+    let habits = vec![
+        Habit { leaves_after: Some(3), tells: true, ..Habit::default() },
+        Habit { lies_at: Some(1_900_000), ..Habit::default() },
+        Habit { tells: true, ..Habit::default() },
+    ];
+    let (house, b, _) = house_of(habits, &content, (UNIT, UNIT), 4, folder.path(), table());
+    assert!(house.pull(&b, &shuffled(2, 1), 184_320).await == content);
+    let crossing = house.meter.crossings()[0].clone();
+    // One block, if the liar was asked for that one at all.
+    assert!(crossing.rejected_bytes <= 1 << 18, "{}", crossing.rejected_bytes);
+    assert_eq!(crossing.fetched_bytes, crossing.verified_bytes + crossing.rejected_bytes);
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finer_hash_of_a_proven_name_convicts_at_once() {
+    let content = bytes_of(12_000_000);
+    let table = table();
+    for (lies_at, spool) in [(None, "first"), (Some(500_000), "second")] {
+        let folder = tempfile::tempdir().unwrap();
+        let habits = vec![Habit { lies_at, ..Habit::default() }, Habit::default()];
+        let folder = folder.path().join(spool);
+        let (house, b, log) =
+            house_of(habits, &content, (6_000_000, 1 << 16), 4, &folder, table.clone());
+        assert!(house.download(&b).await == content);
+        let sent: u64 = log.lock().unwrap().sent.values().sum();
+        assert!(sent <= content.len() as u64 + (2 << 20), "{sent}");
+        let proven = async {
+            while house.table.get(&b.names[0]).unwrap().evidence != Evidence::Verified {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(PATIENCE, proven).await.expect("the binding is verified");
+        house.end().await;
+    }
+}

@@ -4,7 +4,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 4] = ["message", "names", "status", "usage"];
+const FILES: [&str; 5] = ["message", "names", "search", "status", "usage"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let files: Vec<String> =

@@ -248,6 +248,7 @@ impl App {
         });
         let services = Services {
             names: desk.clone(),
+            search: board.handler.clone(),
             status: board.clone(),
             explain: board.clone(),
             ledger: ledger.clone(),

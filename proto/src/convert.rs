@@ -350,10 +350,12 @@ impl TryFrom<&v1::envelope::Body> for Body {
     fn try_from(body: &v1::envelope::Body) -> Result<Self, ConvertError> {
         use v1::envelope::Body as Native;
         Ok(match body {
-            Native::Announce(_) | Native::Find(_) | Native::SwarmQuery(_) => {
+            Native::Announce(_) | Native::Find(_) | Native::SwarmQuery(_) | Native::Search(_) => {
                 Self::Request(body.try_into()?)
             }
-            Native::PeerList(_) | Native::SwarmStats(_) => Self::Reply(body.try_into()?),
+            Native::PeerList(_) | Native::SwarmStats(_) | Native::SearchResult(_) => {
+                Self::Reply(body.try_into()?)
+            }
             Native::Error(error) => Self::Fault(error.try_into()?),
             _ => return Err(invalid("body", "it is of no conversation with a tracker")),
         })

@@ -2,6 +2,10 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::*;
+use crate::{
+    FileKind, MAX_QUERY_DEPTH, MAX_QUERY_TERMS, MAX_QUERY_TEXT, Query, Search, SearchHit,
+    SearchResult,
+};
 
 fn any_name() -> impl Strategy<Value = Name> {
     (0usize..8, any::<[u8; 32]>()).prop_map(|(index, digest)| {
@@ -68,11 +72,57 @@ proptest! {
     }
 }
 
+fn any_query() -> impl Strategy<Value = Query> {
+    const KINDS: [FileKind; 7] = [
+        FileKind::Audio,
+        FileKind::Video,
+        FileKind::Image,
+        FileKind::Document,
+        FileKind::Program,
+        FileKind::Archive,
+        FileKind::DiskImage,
+    ];
+    let leaf = prop_oneof![
+        ".{0,9}".prop_map(Query::Words),
+        (0usize..7).prop_map(|kind| Query::Kind(KINDS[kind])),
+        "[a-z]{0,4}".prop_map(Query::Extension),
+        any::<u64>().prop_map(Query::MinSize),
+        any::<u64>().prop_map(Query::MaxSize),
+        any::<u32>().prop_map(Query::MinSources),
+    ];
+    leaf.prop_recursive(4, 24, 3, |inner| {
+        let several = || prop::collection::vec(inner.clone(), 1..4);
+        prop_oneof![
+            several().prop_map(Query::All),
+            several().prop_map(Query::Any),
+            (inner.clone(), inner).prop_map(|(one, not)| Query::ButNot(one.into(), not.into())),
+        ]
+    })
+    .prop_filter("not more than a query may have", Query::is_sound)
+}
+
+prop_compose! {
+    fn any_hit()(
+        names in prop::collection::vec(any_name(), 1..3),
+        title: String,
+        length: u64,
+        (sources, complete_sources) in any::<(u32, u32)>(),
+    ) -> SearchHit {
+        SearchHit { names, title, length, sources, complete_sources }
+    }
+}
+
 fn any_body() -> impl Strategy<Value = Body> {
     let find = (prop::collection::vec(any_name(), 1..3), any::<Option<u32>>());
     let swarms = prop::collection::vec((any_name(), any::<(u32, u32, Option<u32>)>()), 0..4);
     let fault = (0usize..8, any::<Option<i32>>(), any::<String>(), any::<Option<u32>>());
+    let search = (any_query(), prop::option::of(1u32..));
+    let found = (prop::collection::vec(any_hit(), 0..4), any::<bool>());
     prop_oneof![
+        search.prop_map(|(query, max_results)| {
+            Request::Search(Search { query, max_results }).into()
+        }),
+        found.prop_map(|(hits, truncated)| Reply::Found(SearchResult { hits, truncated }).into()),
         any_announce().prop_map(|announce| Request::Announce(announce).into()),
         find.prop_map(|(names, num_want)| {
             Request::Find(Find { names, num_want, length: num_want.map(u64::from) }).into()
@@ -180,4 +230,32 @@ fn refuses_what_is_missing() {
         Name::try_from(&name).unwrap_err().to_string(),
         "`name`: a btih digest has 20 bytes, not 19"
     );
+}
+
+#[test]
+fn a_search_that_cannot_be_says_why() {
+    let words = |words: &str| Query::Words(words.to_owned());
+    let read = |query: Query| {
+        let search = v1::Search { query: Some(query.into()), max_results: 0 };
+        Search::try_from(&search).map_err(|error| error.to_string())
+    };
+    let deep = |depth: usize| (1..depth).fold(words("x"), |inner, _| Query::All(vec![inner]));
+    assert!(read(deep(MAX_QUERY_DEPTH)).is_ok());
+    assert_eq!(read(deep(MAX_QUERY_DEPTH + 1)).unwrap_err(), "`query`: it is more than 16 deep");
+    for query in [
+        Query::Any(Vec::new()),
+        Query::All(vec![words("x"); MAX_QUERY_TERMS]),
+        words(&"x".repeat(MAX_QUERY_TEXT + 1)),
+    ] {
+        let problem = "`query`: it has too many terms, too much text, or an empty list";
+        assert_eq!(read(query).unwrap_err(), problem);
+    }
+    let of = |term| v1::Search { query: Some(v1::SearchQuery { term }), max_results: 0 };
+    let text = |search: v1::Search| Search::try_from(&search).unwrap_err().to_string();
+    assert_eq!(text(v1::Search::default()), "`query` is missing");
+    assert_eq!(text(of(None)), "`query` is missing");
+    assert_eq!(text(of(Some(v1::search_query::Term::Kind(0)))), "`kind` is missing");
+    let alone = v1::SearchButNot { query: of(None).query.map(Box::new), but_not: None };
+    let alone = v1::search_query::Term::ButNot(Box::new(alone));
+    assert_eq!(text(of(Some(alone))), "`query` is missing");
 }

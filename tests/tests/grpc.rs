@@ -13,6 +13,7 @@ use p2pbridge_tests::{
 use serde_json::json;
 
 const NAMES: &str = "p2pbridge.v1.NameService";
+const SEARCH: &str = "p2pbridge.v1.SearchService";
 const STATUS: &str = "p2pbridge.v1.StatusService";
 const USAGE: &str = "p2pbridge.v1.UsageService";
 
@@ -59,6 +60,7 @@ async fn grpcio_resolves_and_maps_and_lists() {
             [STATUS, "GetOverlay", {"id": "a"}],
             [STATUS, "GetOverlay", {"id": "zz"}],
             [STATUS, "Watch", {"interval": "0.2s"}, 2],
+            [SEARCH, "Search", {"search": {"query": {"words": "FILM bin"}}}],
             [USAGE, "List", {}],
             [USAGE, "Export", {}],
         ]),
@@ -68,7 +70,7 @@ async fn grpcio_resolves_and_maps_and_lists() {
     let mut next = || answers.next().expect("an answer");
 
     let services: Vec<String> = next().items().iter().map(Json::text).collect();
-    for service in [NAMES, STATUS, USAGE, "grpc.health.v1.Health"] {
+    for service in [NAMES, SEARCH, STATUS, USAGE, "grpc.health.v1.Health"] {
         assert!(services.iter().any(|found| found == service), "{service} in {services:?}");
     }
     assert_eq!(next().get("status").text(), "SERVING");
@@ -113,6 +115,9 @@ async fn grpcio_resolves_and_maps_and_lists() {
     assert_eq!(next().get("overlay").get("id").text(), "a");
     assert_eq!(next().get("code").text(), "NOT_FOUND");
     assert_eq!(next().items().len(), 2, "two states of a stream");
+    let found = next().get("result").get("hits").items();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].get("title").text(), "film.bin");
     assert!(next().get("code").0.is_null());
     assert!(next().get("code").0.is_null());
 }

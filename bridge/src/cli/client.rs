@@ -3,8 +3,8 @@
 use std::{io, path::PathBuf, time::Duration};
 
 use p2pbridge_proto::v1::{
-    name_service_client::NameServiceClient, status_service_client::StatusServiceClient,
-    usage_service_client::UsageServiceClient,
+    name_service_client::NameServiceClient, search_service_client::SearchServiceClient,
+    status_service_client::StatusServiceClient, usage_service_client::UsageServiceClient,
 };
 use thiserror::Error;
 use tonic::{
@@ -105,6 +105,12 @@ impl Client {
     #[must_use]
     pub fn names(&self) -> NameServiceClient<Channel> {
         NameServiceClient::new(self.channel.clone()).max_decoding_message_size(MOST_ANSWER)
+    }
+
+    /// The service of searches.
+    #[must_use]
+    pub fn search(&self) -> SearchServiceClient<Channel> {
+        SearchServiceClient::new(self.channel.clone()).max_decoding_message_size(MOST_ANSWER)
     }
 
     /// The service of status.

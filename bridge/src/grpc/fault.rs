@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use p2pbridge_nametable::{BindError, StoreError};
-use p2pbridge_proto::Name;
+use p2pbridge_proto::{ErrorCode, Fault, Name};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -84,6 +84,22 @@ impl From<NameFault> for Status {
             NameFault::Blob(_) => unavailable("DISK", text),
             NameFault::NoDescription(_) => plain(Code::FailedPrecondition, "NO_DESCRIPTION", text),
         }
+    }
+}
+
+/// What a tracker said, or the bridge in its place.
+#[must_use]
+pub fn said(fault: Fault) -> Status {
+    let text = fault.text;
+    match fault.code {
+        ErrorCode::BadRequest => bad_field("BAD_REQUEST", "search", text),
+        ErrorCode::UnknownName => plain(Code::NotFound, "UNKNOWN_NAME", text),
+        ErrorCode::Forbidden => plain(Code::PermissionDenied, "FORBIDDEN", text),
+        ErrorCode::Unsupported => plain(Code::FailedPrecondition, "UNSUPPORTED", text),
+        ErrorCode::Overloaded | ErrorCode::Unavailable | ErrorCode::BadAnswer => {
+            unavailable("TRACKER", text)
+        }
+        ErrorCode::Internal => internal(text),
     }
 }
 

@@ -1,8 +1,9 @@
-//! The gRPC server: names, status and usage, with health and reflection.
+//! The gRPC server: names, searches, status and usage, with health and reflection.
 
 pub mod fault;
 mod incoming;
 pub mod names;
+pub mod search;
 pub mod status;
 mod token;
 pub mod usage;
@@ -13,8 +14,8 @@ use p2pbridge_nametable::Binding;
 use p2pbridge_proto::{
     FILE_DESCRIPTOR_SET,
     v1::{
-        self, name_service_server::NameServiceServer, status_service_server::StatusServiceServer,
-        usage_service_server::UsageServiceServer,
+        self, name_service_server::NameServiceServer, search_service_server::SearchServiceServer,
+        status_service_server::StatusServiceServer, usage_service_server::UsageServiceServer,
     },
 };
 use thiserror::Error;
@@ -24,6 +25,7 @@ use tonic::transport::Server;
 use tonic_health::ServingStatus;
 
 use crate::{
+    handler::MessageHandler,
     names::NameDesk,
     status::{choice::Score, ledger::Ledger, recorder::Recorder},
 };
@@ -43,8 +45,12 @@ const CONNECTION_AGE: Duration = Duration::from_secs(3600);
 const CONNECTION_GRACE: Duration = Duration::from_secs(60);
 
 /// The services' full names, as health knows them.
-pub const SERVICES: [&str; 3] =
-    ["p2pbridge.v1.NameService", "p2pbridge.v1.StatusService", "p2pbridge.v1.UsageService"];
+pub const SERVICES: [&str; 4] = [
+    "p2pbridge.v1.NameService",
+    "p2pbridge.v1.SearchService",
+    "p2pbridge.v1.StatusService",
+    "p2pbridge.v1.UsageService",
+];
 
 /// Tells how the bridge is doing.
 pub trait StatusSource: Send + Sync {
@@ -84,6 +90,8 @@ pub struct Explained {
 pub struct Services {
     /// Names.
     pub names: Arc<NameDesk>,
+    /// Finds contents.
+    pub search: Arc<MessageHandler>,
     /// Status.
     pub status: Arc<dyn StatusSource>,
     /// Explains choices.
@@ -133,6 +141,9 @@ pub async fn serve(
     ))
     .max_decoding_message_size(MOST_REQUEST)
     .max_encoding_message_size(MOST_ANSWER);
+    let search = SearchServiceServer::new(search::Searches::new(services.search))
+        .max_decoding_message_size(MOST_SMALL_REQUEST)
+        .max_encoding_message_size(MOST_ANSWER);
     let status =
         StatusServiceServer::new(status::StatusCalls::new(services.status, stop.child_token()))
             .max_decoding_message_size(MOST_SMALL_REQUEST)
@@ -158,6 +169,7 @@ pub async fn serve(
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .add_service(names)
+        .add_service(search)
         .add_service(status)
         .add_service(usage)
         .serve_with_incoming_shutdown(

@@ -1,10 +1,12 @@
-use std::time::Instant;
+use std::{collections::HashMap, time::Instant};
 
 use futures::StreamExt;
 use jiff::Timestamp;
+use p2pbridge_adapters::{Mode, TrackerTerms};
+use p2pbridge_nametable::NameTable;
 use p2pbridge_proto::v1::{
-    name_service_client::NameServiceClient, status_service_client::StatusServiceClient,
-    usage_service_client::UsageServiceClient,
+    name_service_client::NameServiceClient, search_service_client::SearchServiceClient,
+    status_service_client::StatusServiceClient, usage_service_client::UsageServiceClient,
 };
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -13,9 +15,12 @@ use tonic_types::StatusExt;
 
 use super::*;
 use crate::{
+    handler::{MessageHandler, OverlayParts},
     names::tests::{desk, item, torrent},
+    routes::Routes,
     status::{
         choice::{Candidate, ContentClass, Weights, rank},
+        chooser::Chooser,
         ledger::{Entry, RedbLedger, proto_time},
         meter::{Meter, TransferKey},
     },
@@ -61,6 +66,23 @@ impl Explain for Still {
     }
 }
 
+/// Finds what is bound; `a` is an overlay of peers that find nothing.
+fn finder(table: &Arc<NameTable>) -> MessageHandler {
+    let overlay = OverlayParts {
+        id: "a".parse().unwrap(),
+        protocol: "p",
+        schemes: &[],
+        mode: Mode::Front,
+        terms: TrackerTerms::default(),
+        client: None,
+        reachable: Vec::new(),
+        own: Vec::new(),
+    };
+    let routes = Arc::new(Routes::default());
+    let chooser = Chooser::new(Weights::default(), routes.clone(), HashMap::new());
+    MessageHandler::new(vec![overlay], table, &routes, &Arc::new(chooser))
+}
+
 /// A server on a free port, and a client.
 struct Bench {
     channel: Channel,
@@ -80,8 +102,10 @@ impl Bench {
         let (meter, stop) = (Meter::new(), CancellationToken::new());
         let every = Duration::from_secs(3600);
         let recorder = Recorder::start(meter.clone(), ledger.clone(), every, stop.clone());
+        let names = Arc::new(desk(dir.path()));
         let services = Services {
-            names: Arc::new(desk(dir.path())),
+            search: Arc::new(finder(names.table())),
+            names,
             status: Arc::new(Still),
             explain: Arc::new(Still),
             ledger: ledger.clone(),
@@ -117,6 +141,30 @@ fn bind_request(content: &[u8]) -> v1::BindRequest {
         item(torrent("two", 65536, content, &[]), "B.torrent", "b"),
     ];
     v1::BindRequest { items, request_id: String::new() }
+}
+
+#[tokio::test]
+async fn contents_are_found_by_what_they_are_called() {
+    let bench = Bench::start(Duration::from_secs(1)).await;
+    bench.names().bind(bind_request(&[5; 200_000])).await.unwrap();
+    let mut client = SearchServiceClient::new(bench.channel.clone());
+    let mut search = async |words: &str, overlay: &str| {
+        let query = p2pbridge_proto::Query::Words(words.to_owned());
+        let search = p2pbridge_proto::Search { query, max_results: None };
+        let search = Some(search.into());
+        let request = v1::SearchRequest { search, overlay: overlay.to_owned() };
+        let answer = client.search(request).await?;
+        Ok::<_, Status>(answer.into_inner().result.unwrap().hits)
+    };
+    let hits = search("ONE", "").await.unwrap();
+    assert_eq!((hits.len(), hits[0].title.as_str(), hits[0].size), (1, "one", 200_000));
+    assert_eq!(hits[0].names.len(), 2, "both torrents are of this content");
+    assert!(search("three", "").await.unwrap().is_empty());
+    assert!(search("one", "a").await.unwrap().is_empty());
+    let unknown = search("one", "zz").await.unwrap_err();
+    assert_eq!((unknown.code(), reason(&unknown)), (Code::NotFound, "UNKNOWN_OVERLAY".to_owned()));
+    let bad = search(&"x".repeat(2_000), "").await.unwrap_err();
+    assert_eq!((bad.code(), reason(&bad)), (Code::InvalidArgument, "BAD_SEARCH".to_owned()));
 }
 
 #[tokio::test]

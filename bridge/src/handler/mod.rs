@@ -13,8 +13,10 @@ mod swarms;
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use p2pbridge_adapters::{Answer, Asked, Handler, Mode, TrackerClient, TrackerTerms};
-use p2pbridge_nametable::NameTable;
-use p2pbridge_proto::{ErrorCode, Fault, Name, OverlayId, Reply, Request, Scheme};
+use p2pbridge_nametable::{Binding, NameTable};
+use p2pbridge_proto::{
+    ErrorCode, Fault, Name, OverlayId, Reply, Request, Scheme, Search, SearchResult,
+};
 use tokio::{runtime::Handle, time::Instant};
 
 pub use self::{
@@ -27,7 +29,7 @@ use self::{
     neighbours::Neighbours,
     overlay::Overlay,
     peers::PeerBook,
-    search::{Announced, Bound},
+    search::{Announced, Bound, Found, Searcher, View},
 };
 use crate::{
     routes::Routes,
@@ -57,6 +59,7 @@ pub struct OverlayParts {
 /// The one way in from peers that ask the bridge, and the one way out to the trackers of all overlays.
 pub struct MessageHandler {
     overlays: HashMap<OverlayId, Arc<Overlay>>,
+    names: Arc<NameTable>,
     bound: Arc<Bound>,
 }
 
@@ -107,7 +110,8 @@ impl MessageHandler {
             };
             (parts.id.clone(), Arc::new(overlay))
         };
-        Self { overlays: parts.iter().zip(&books).map(overlay).collect(), bound }
+        let overlays = parts.iter().zip(&books).map(overlay).collect();
+        Self { overlays, names: names.clone(), bound }
     }
 
     /// Asks an overlay's trackers, the bridge's own swarms among them, and gives up after so long.
@@ -124,6 +128,25 @@ impl MessageHandler {
             return Err(Fault::new(ErrorCode::BadRequest, "the request names nothing"));
         }
         self.overlay(overlay)?.ask(request, patience).await
+    }
+
+    /// Whether there is such an overlay.
+    #[must_use]
+    pub fn has(&self, overlay: &OverlayId) -> bool {
+        self.overlays.contains_key(overlay)
+    }
+
+    /// Finds contents in all that is bound, and all that was announced to the bridge. May take some ten milliseconds: call
+    /// it off the async threads.
+    ///
+    /// # Errors
+    /// When the search is too large.
+    pub fn search(&self, search: &Search) -> Result<SearchResult, Fault> {
+        search::check(search)?;
+        let view = Everything(self);
+        let bound = Searcher::new(search, &self.names, &view).bound(&self.bound);
+        let announced = self.overlays.values().filter_map(|overlay| overlay.own.titles.as_ref());
+        Ok(announced.fold(bound, Searcher::announced).result())
     }
 
     /// Whether peers of one overlay are named to those of another under the same name, so that nothing needs to be
@@ -177,6 +200,22 @@ impl Handler for MessageHandler {
             Ok(overlay) => overlay.answer(asked, request),
             Err(fault) => Answer::Now(Err(fault)),
         }
+    }
+}
+
+/// What the bridge itself finds.
+struct Everything<'a>(&'a MessageHandler);
+
+impl View for Everything<'_> {
+    fn names(&self, mut names: Vec<Name>, bindings: &[Arc<Binding>]) -> Option<Found> {
+        if names.is_empty() {
+            names = bindings.first()?.names.clone();
+        }
+        let all = self.0.overlays.values();
+        let facts = all.filter_map(|overlay| overlay.own.facts(&names));
+        let counts = facts.map(|facts| (facts.peers, facts.seeds.unwrap_or_default()));
+        let (sources, complete) = counts.max().unwrap_or_default();
+        (!bindings.is_empty() || sources > 0).then_some(Found { names, sources, complete })
     }
 }
 

@@ -11,6 +11,7 @@ pub(super) mod make;
 mod of;
 mod publish;
 pub(super) mod scan;
+mod search;
 mod show;
 mod source;
 mod torrent;
@@ -47,6 +48,8 @@ enum Command {
     Resolve(ask::ResolveArgs),
     /// Shows where the bytes of one name are in another
     Map(ask::MapArgs),
+    /// Finds contents by the words of their titles, their size and their kind
+    Search(search::SearchArgs),
     /// Lists all bindings
     List,
     /// Takes lists of names (CSV, JSON lines, magnet and ed2k links, Metalink) and .torrent files
@@ -82,6 +85,7 @@ pub async fn run(args: NamesArgs, endpoint: &str, json: bool) -> Result<(), CliE
         Command::Unbind { name } => bind::unbind(&name, endpoint, json).await,
         Command::Resolve(args) => ask::resolve(args, endpoint, json).await,
         Command::Map(args) => ask::map(args, endpoint, json).await,
+        Command::Search(args) => search::search(args, endpoint, json).await,
         Command::List => ask::list(endpoint, json).await,
         Command::Import(args) => import::import(args, endpoint, json).await,
         Command::Export(args) => export::export(args, endpoint, json).await,

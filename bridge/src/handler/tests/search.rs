@@ -101,6 +101,12 @@ async fn peers_find_what_others_announced_and_what_a_route_may_bring() {
     );
     assert_eq!(search(&handler, "a", "film small").await.len(), 1);
     assert_eq!(search(&handler, "c", "film").await, []);
+    let everything = Search { query: Query::Words("film".to_owned()), max_results: Some(4) };
+    let everything = handler.search(&everything).unwrap();
+    let titles: Vec<_> = everything.hits.iter().map(|hit| hit.title.as_str()).collect();
+    let two = ["Big Film.avi", "Film that is guessed.avi"];
+    assert_eq!(titles, ["holiday film.mkv", "Small Film.avi", two[0], two[1]]);
+    assert!(everything.truncated);
 
     for port in 1..=3 {
         let announce = announced(9, port, "", PeerEvent::Stopped);

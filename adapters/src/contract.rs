@@ -135,7 +135,8 @@ pub struct Configured {
 /// What the bridge tells every adapter of itself.
 #[derive(Debug, Clone)]
 pub struct Host {
-    /// Random bytes of this process: an adapter puts them into its peer ids, so that the bridge knows itself again.
+    /// Random bytes of this installation, which outlive the process: an adapter puts them into its peer ids, so that the
+    /// bridge knows itself again, and so that peers do who take a known address with another id for somebody else.
     pub mark: [u8; 6],
 }
 

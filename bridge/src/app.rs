@@ -71,9 +71,6 @@ pub enum StartError {
     /// The relay cannot start.
     #[error(transparent)]
     Relay(#[from] RelayError),
-    /// The system has no random bytes to give.
-    #[error("no random bytes: {0}")]
-    Random(#[from] getrandom::Error),
 }
 
 /// A running daemon.
@@ -138,8 +135,7 @@ impl App {
         let gaps = ledger.next_seq().saturating_sub(1);
 
         // The overlays: every socket is bound before anything runs.
-        let mut host = Host { mark: [0; 6] };
-        getrandom::fill(&mut host.mark)?;
+        let host = Host { mark: data_dir.mark()? };
         let mut overlays = Vec::new();
         let mut infos = Vec::new();
         for (protocol, configured) in config.overlays {

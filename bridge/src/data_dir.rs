@@ -84,7 +84,7 @@ impl DataDir {
                 if entries.any(|entry| entry.is_ok_and(|e| e.file_name() != "lost+found")) {
                     return Err(DataDirError::Foreign(path.to_owned()));
                 }
-                write_marker(path, &marker).map_err(failed(&marker))?;
+                write_whole(path, "FORMAT", FORMAT.as_bytes()).map_err(failed(&marker))?;
             }
         }
         let lock_path = path.join("LOCK");
@@ -101,6 +101,29 @@ impl DataDir {
         }
     }
 
+    /// Random bytes that were made with this directory, and stay: other programs know the bridge again by what is made of
+    /// them.
+    ///
+    /// # Errors
+    /// When they cannot be read or written.
+    pub fn mark(&self) -> Result<[u8; 6], DataDirError> {
+        let path = self.join("MARK");
+        let failed = |source| DataDirError::Io { path: path.clone(), source };
+        match fs::read(&path) {
+            Ok(bytes) => {
+                let wrong = || io::Error::new(io::ErrorKind::InvalidData, "it has not 6 bytes");
+                bytes.try_into().map_err(|_| failed(wrong()))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let mut mark = [0; 6];
+                getrandom::fill(&mut mark).map_err(|error| failed(io::Error::other(error)))?;
+                write_whole(&self.path, "MARK", &mark).map_err(failed)?;
+                Ok(mark)
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
     /// Where something is kept.
     #[must_use]
     pub fn join(&self, part: &str) -> PathBuf {
@@ -108,13 +131,13 @@ impl DataDir {
     }
 }
 
-/// Writes the marker whole or not at all.
-fn write_marker(folder: &Path, marker: &Path) -> io::Result<()> {
-    let draft = folder.join("FORMAT.part");
+/// Writes a file whole or not at all.
+fn write_whole(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let draft = folder.join(format!("{name}.part"));
     let mut file = File::create(&draft)?;
-    file.write_all(FORMAT.as_bytes())?;
+    file.write_all(bytes)?;
     file.sync_all()?;
-    fs::rename(&draft, marker)?;
+    fs::rename(&draft, folder.join(name))?;
     File::open(folder)?.sync_all()
 }
 
@@ -129,6 +152,18 @@ mod tests {
         assert!(matches!(DataDir::open(folder.path()), Err(DataDirError::InUse(_))));
         drop(first);
         assert!(DataDir::open(folder.path()).is_ok());
+    }
+
+    #[test]
+    fn the_mark_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = DataDir::open(folder.path()).unwrap().mark().unwrap();
+        assert_eq!(DataDir::open(folder.path()).unwrap().mark().unwrap(), mark);
+        let other = tempfile::tempdir().unwrap();
+        assert_ne!(DataDir::open(other.path()).unwrap().mark().unwrap(), mark);
+        fs::write(folder.path().join("MARK"), "short").unwrap();
+        let refusal = DataDir::open(folder.path()).unwrap().mark().unwrap_err().to_string();
+        assert!(refusal.contains("MARK"), "{refusal}");
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl Hub {
             nick: "hub".to_owned(),
             obfuscation,
         };
-        let identity = Arc::new(Identity::new(&Host { mark }));
+        let identity = Arc::new(Identity::new(&Host { mark }, &"e".parse().unwrap()));
         let clients = Clients::bind(&"e".parse().unwrap(), &config, identity).unwrap();
         let stop = CancellationToken::new();
         let (sender, linked) = watch::channel(None);

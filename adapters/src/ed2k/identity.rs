@@ -1,4 +1,9 @@
 //! How the bridge is called among clients: a user hash of the form that eMule gives itself.
+//!
+//! It stays the same over restarts: aMule bans an address for two hours that it knows by another hash.
+
+use p2pbridge_proto::OverlayId;
+use sha1::{Digest as _, Sha1};
 
 use super::wire::Hash;
 use crate::Host;
@@ -12,12 +17,15 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// A new identity of this process; all of them have its mark.
+    /// The identity of this installation in an overlay; all of its identities have its mark.
     #[must_use]
-    pub fn new(host: &Host) -> Self {
-        let mut hash = [0; 16];
-        // Without random bytes two identities of one process are the same: clients take one of the two connections.
-        let _ = getrandom::fill(&mut hash);
+    pub fn new(host: &Host, overlay: &OverlayId) -> Self {
+        let digest = Sha1::new()
+            .chain_update(b"p2p-bridge ed2k user hash")
+            .chain_update(host.mark)
+            .chain_update(overlay.to_string())
+            .finalize();
+        let mut hash: Hash = *digest.first_chunk().unwrap_or(&[0; 16]);
         hash[..5].copy_from_slice(&host.mark[..5]);
         hash[5] = 0x0E;
         hash[6] = host.mark[5];
@@ -25,7 +33,7 @@ impl Identity {
         Self { hash, mark: host.mark }
     }
 
-    /// Whether a user hash is of this process.
+    /// Whether a user hash is of this installation.
     #[must_use]
     pub fn is_ours(&self, hash: &Hash) -> bool {
         hash[..5] == self.mark[..5] && hash[6] == self.mark[5]
@@ -37,11 +45,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_faces_of_a_process_know_each_other() {
+    fn the_faces_of_an_installation_know_each_other_and_stay_who_they_are() {
         let host = Host { mark: *b"abcdef" };
-        let (one, other) = (Identity::new(&host), Identity::new(&host));
+        let identity = |name: &str| Identity::new(&host, &name.parse().unwrap());
+        let (one, other) = (identity("one"), identity("other"));
+        assert_eq!(one, identity("one"));
         assert!(one.is_ours(&other.hash) && one.hash != other.hash);
-        assert!(!Identity::new(&Host { mark: *b"ghijkl" }).is_ours(&one.hash));
+        let elsewhere = Identity::new(&Host { mark: *b"ghijkl" }, &"one".parse().unwrap());
+        assert!(!elsewhere.is_ours(&one.hash));
         assert_eq!((one.hash[5], one.hash[14]), (0x0E, 0x6F));
     }
 }

@@ -104,7 +104,7 @@ fn rig() -> Rig {
         nick: "bridge".to_owned(),
         obfuscation: Obfuscation::Accepted,
     };
-    let identity = Arc::new(Identity::new(&Host { mark: *b"leecht" }));
+    let identity = Arc::new(Identity::new(&Host { mark: *b"leecht" }, &"e".parse().unwrap()));
     let overlay: OverlayId = "e".parse().unwrap();
     let clients = Clients::bind(&overlay, &config, identity).unwrap();
     let stop = CancellationToken::new();

@@ -156,7 +156,7 @@ fn hub(mark: u8) -> Arc<Clients> {
         nick: "hub".to_owned(),
         obfuscation: Obfuscation::Accepted,
     };
-    let identity = Arc::new(Identity::new(&Host { mark: [mark; 6] }));
+    let identity = Arc::new(Identity::new(&Host { mark: [mark; 6] }, &"e".parse().unwrap()));
     Clients::bind(&"e".parse().unwrap(), &config, identity).unwrap()
 }
 

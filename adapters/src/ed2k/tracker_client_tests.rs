@@ -113,7 +113,7 @@ impl Drop for Subject {
 impl Subject {
     async fn new(servers: Vec<Ed2kServerLink>) -> Self {
         let overlay: OverlayId = "e".parse().unwrap();
-        let identity = Arc::new(Identity::new(&Host { mark: *b"abcdef" }));
+        let identity = Arc::new(Identity::new(&Host { mark: *b"abcdef" }, &"e".parse().unwrap()));
         let clients = ClientsConfig {
             listen: vec!["127.0.0.1:0".parse().unwrap()],
             max_sessions: 10,

@@ -10,6 +10,7 @@ pub mod ed2k;
 mod listen;
 pub mod message;
 pub mod registry;
+mod tally;
 
 pub use availability::Availability;
 pub use contract::{

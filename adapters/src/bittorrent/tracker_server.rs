@@ -7,7 +7,6 @@
 mod connection_id;
 mod desk;
 mod http;
-mod tally;
 mod udp;
 
 use std::{
@@ -27,9 +26,11 @@ use self::{
     connection_id::ConnectionIds,
     desk::Desk,
     http::{Room, Site},
-    tally::Tally,
 };
-use crate::{BuildError, Handler, ServerCounts, TrackerServer, listen};
+use crate::{
+    BuildError, Handler, ServerCounts, TrackerServer, listen,
+    tally::{self, Tally},
+};
 
 /// How long an answer may take to be found.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);

@@ -27,6 +27,7 @@ use tracing::{debug, trace, warn};
 
 pub(crate) use self::{
     client::{Client, Incoming, Key, Need},
+    greet::ask_who,
     link::{Gone, Link, PUBLIC_IP},
     socket::Run,
     table::Hint,
@@ -172,6 +173,12 @@ impl Clients {
     /// What our server calls us, and where it is: clients are told so from now on.
     pub(crate) fn set_server(&self, id: u32, server: Option<SocketAddrV4>) {
         *self.at_server.lock().unwrap_or_else(PoisonError::into_inner) = (id, server);
+    }
+
+    /// Its user hash, and how it obfuscates: what a server tells others of it.
+    pub(crate) fn user(&self) -> (Hash, Crypt) {
+        let ours = self.ours();
+        (ours.hash, ours.options.crypt)
     }
 
     /// Takes down what a server or another client says of a client.

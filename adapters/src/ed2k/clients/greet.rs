@@ -84,6 +84,18 @@ pub(super) async fn greet(
     .await
 }
 
+/// Who listens at an address, by its answer to a greeting; the connection ends with it. A server asks so.
+pub(crate) async fn ask_who(
+    to: SocketAddr,
+    from: Option<SocketAddr>,
+    ours: &Greeting,
+    theirs: Option<&Hash>,
+) -> Result<Greeting, String> {
+    let stream = connect(to, from).await.map_err(|error| error.to_string())?;
+    let greeted = greet(stream, ours, theirs).await.map_err(|error| error.to_string())?;
+    Ok(greeted.theirs)
+}
+
 /// Which ways of speaking are taken from a client that connects.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Taken {

@@ -35,6 +35,12 @@ impl ClientId {
         }
     }
 
+    /// Whether the client cannot be reached.
+    #[must_use]
+    pub const fn is_low(self) -> bool {
+        matches!(self, Self::Low(_))
+    }
+
     /// The client as an endpoint. One with a low id gets the address that its number would be (its last octet is 0):
     /// no client can be reached there, and [`ClientId::of`] knows it again.
     #[must_use]

@@ -1,13 +1,13 @@
-//! What the threads of a tracker server have done. Each has a tally of its own, so that none waits for another.
+//! What a tracker server has done. Where it has several threads each has a tally of its own, so that none waits for another.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::ServerCounts;
 
-/// Counts of one thread.
+/// Counts of a server, or of one of its threads.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     requests: AtomicU64,
     answered: AtomicU64,
     refused: AtomicU64,
@@ -17,7 +17,7 @@ pub(super) struct Tally {
 
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// It was answered with what it asked for.
     Answered,
     /// It was understood, and got an error.
@@ -30,12 +30,12 @@ pub(super) enum Outcome {
 
 impl Tally {
     /// A message came.
-    pub(super) fn came(&self) {
+    pub(crate) fn came(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A message is done with.
-    pub(super) fn done(&self, outcome: Outcome) {
+    pub(crate) fn done(&self, outcome: Outcome) {
         let count = match outcome {
             Outcome::Answered => &self.answered,
             Outcome::Refused => &self.refused,
@@ -46,7 +46,7 @@ impl Tally {
     }
 
     /// These counts and others together.
-    pub(super) fn added_to(&self, sum: ServerCounts) -> ServerCounts {
+    pub(crate) fn added_to(&self, sum: ServerCounts) -> ServerCounts {
         let now = |count: &AtomicU64| count.load(Ordering::Relaxed);
         ServerCounts {
             requests: sum.requests + now(&self.requests),

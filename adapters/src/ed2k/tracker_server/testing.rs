@@ -119,8 +119,8 @@ impl Running {
 
     pub(super) fn with(config: ServerConfig) -> Self {
         let any: Vec<SocketAddr> = vec!["127.0.0.1:0".parse().unwrap()];
-        let identity = Identity::new(&Host { mark: *b"abcdef" });
         let overlay = "t".parse().unwrap();
+        let identity = Identity::new(&Host { mark: *b"abcdef" }, &overlay);
         let clients = ClientsConfig {
             listen: any.clone(),
             max_sessions: 10,

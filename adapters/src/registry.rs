@@ -1,12 +1,12 @@
 //! The table of protocols. Adding one adds a folder, a `mod` line and a line here.
 
 use crate::{
-    DescribeError, Description, Descriptor, bittorrent,
+    DescribeError, Description, Descriptor, bittorrent, ed2k,
     message::{DecodeError, Decoded, Hint},
 };
 
 /// Every protocol that the bridge speaks.
-pub static PROTOCOLS: &[&Descriptor] = &[&bittorrent::DESCRIPTOR];
+pub static PROTOCOLS: &[&Descriptor] = &[&bittorrent::DESCRIPTOR, &ed2k::DESCRIPTOR];
 
 /// Reads a description, whatever protocol it is of: the first that understands the bytes wins.
 ///

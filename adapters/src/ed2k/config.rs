@@ -24,7 +24,7 @@ pub struct Ed2kConfig {
     /// How it is joined: in presence or in front.
     pub mode: Mode,
     /// In presence mode the servers to log in to, in order; never empty there. In front mode those of which clients are
-    /// told.
+    /// told, all of them with addresses.
     pub servers: Vec<Ed2kServerLink>,
     /// Where its clients reach the bridge, in IPv4; never empty.
     pub listen: Vec<SocketAddr>,

@@ -14,7 +14,7 @@ fn one(keys: &str) -> Result<Ed2kConfig, toml::de::Error> {
 fn the_example_shows_the_defaults() {
     let id = "example".parse().unwrap();
     let short = parse(EXAMPLE).unwrap().remove(&id).unwrap();
-    assert_eq!((short.mode, short.servers.len(), &short.server), (Mode::Presence, 1, &None));
+    assert_eq!((short.mode, short.servers.len(), &short.server), (Mode::Presence, 2, &None));
     assert_eq!((short.max_sessions, short.upload_slots), (400, 16));
     assert_eq!(short.budget, Budget::default());
     let text = config::spelt_out(EXAMPLE);
@@ -54,6 +54,7 @@ fn errors_name_the_value_and_its_line() {
         (format!("{SERVERS}obfuscation = 'some'"), 3, "unknown variant"),
         (format!("{SERVERS}max_sessions = 0"), 3, "within 1 and 10000"),
         (format!("{SERVERS}colour = 1"), 3, "unknown field `colour`"),
+        (format!("mode = 'front'\nservers = ['x:1']\n{TABLE}"), 3, "by their addresses"),
         (format!("mode = 'front'\n{TABLE}"), 2, "give `public`"),
         (format!("mode = 'front'\npublic = ['1.1.1.1']\n{TABLE}tcp = []"), 5, "at least one"),
         (format!("mode = 'front'\n{TABLE}tcp = ['1.1.1.1:65533']"), 4, "give `udp`"),

@@ -23,7 +23,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
 use self::{
-    aich::Trees,
     queue::{Call, Queue},
     session::Session,
     upload::Served,
@@ -61,7 +60,6 @@ pub struct Ed2kSeeder {
     sources: Arc<SourceBook>,
     library: OnceLock<Arc<dyn Library>>,
     invited: Mutex<HashMap<Hash, Vec<SocketAddr>>>,
-    trees: Arc<Trees>,
     tasks: TaskTracker,
     stop: CancellationToken,
     /// Taken by the one call of `serve`.
@@ -80,7 +78,6 @@ impl Ed2kSeeder {
             sources,
             library: OnceLock::new(),
             invited: Mutex::default(),
-            trees: Arc::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             calls: Mutex::new(Some(calls)),

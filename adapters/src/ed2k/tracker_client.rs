@@ -12,7 +12,7 @@ mod session;
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -104,8 +104,8 @@ impl Drop for Online<'_> {
 }
 
 impl Ed2kTrackerClient {
-    /// A client that is not logged in yet: [`Self::run`] does that. Clients that the server is asked to have call back,
-    /// and those that want to be called, meet the bridge in `clients`; `book` has what clients say of sources.
+    /// A client that is not logged in yet: [`Self::run`] does that. Clients that the server has call back, and those that
+    /// want to be called, meet the bridge in `clients`; `book` has what clients say of sources.
     #[must_use]
     pub fn new(
         overlay: &OverlayId,
@@ -115,7 +115,7 @@ impl Ed2kTrackerClient {
         book: Arc<SourceBook>,
     ) -> Arc<Self> {
         let server = |link: &Ed2kServerLink| Arc::new(Server::new(link.clone(), config.budget));
-        Arc::new(Self {
+        let client = Arc::new(Self {
             overlay: overlay.clone(),
             identity,
             nick: config.nick.clone(),
@@ -130,7 +130,9 @@ impl Ed2kTrackerClient {
             memory: Mutex::default(),
             turn: tokio::sync::Mutex::new(()),
             room: Semaphore::new(MAX_CALLS),
-        })
+        });
+        client.clients.set_call_back(Arc::new(Caller(Arc::downgrade(&client))));
+        client
     }
 
     /// Keeps the bridge logged in to one of the servers until told to stop. The seeder must be listening: servers try
@@ -358,6 +360,17 @@ impl Ed2kTrackerClient {
         Ok(found)
     }
 
+    /// Asks the server to have a client with a low id connect to the bridge.
+    async fn call_back(&self, low_id: u32) -> Result<(), String> {
+        let by = Instant::now().checked_add(PATIENCE).unwrap_or_else(Instant::now);
+        let line = self.line(by).await.map_err(|fault| fault.text)?;
+        if !line.is_high() {
+            return Err("the bridge has a low id itself".to_owned());
+        }
+        let asked = ClientMessage::Callback(ClientId::Low(low_id));
+        line.ask(&asked, by).await.map_err(|fault| fault.text)
+    }
+
     /// The TCP port that clients are told.
     fn port(&self) -> u16 {
         self.clients.endpoints().first().map_or(0, SocketAddr::port)
@@ -399,16 +412,14 @@ impl TrackerClient for Ed2kTrackerClient {
     }
 }
 
+/// By whom the hub has clients called, without keeping it.
+struct Caller(Weak<Ed2kTrackerClient>);
+
 #[async_trait]
-impl CallBack for Ed2kTrackerClient {
+impl CallBack for Caller {
     async fn call_back(&self, low_id: u32) -> Result<(), String> {
-        let by = Instant::now().checked_add(PATIENCE).unwrap_or_else(Instant::now);
-        let line = self.line(by).await.map_err(|fault| fault.text)?;
-        if !line.is_high() {
-            return Err("the bridge has a low id itself".to_owned());
-        }
-        let asked = ClientMessage::Callback(ClientId::Low(low_id));
-        line.ask(&asked, by).await.map_err(|fault| fault.text)
+        let client = self.0.upgrade().ok_or("the overlay is closed")?;
+        client.call_back(low_id).await
     }
 }
 

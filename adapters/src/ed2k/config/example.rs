@@ -3,8 +3,8 @@ pub const EXAMPLE: &str = r#"# An eD2k overlay (eMule, aMule): servers, and the 
 [overlays.ed2k.example]
 
 # The servers to log in to, as links or as "host:port": the first that takes the bridge is used, the next one when it
-# fails. In front mode, where there may be none, clients are told of them.
-servers = ["ed2k://|server|server.example|4661|/"]
+# fails. In front mode, where there may be none, clients are told of them; they need addresses then.
+servers = ["ed2k://|server|198.51.100.1|4661|/", "198.51.100.2:4242"]
 
 # How the overlay is joined. "presence": the bridge logs in to a server as one more client; nothing in the overlay
 # changes. "front": the bridge is one more server, and answers from its own state; it needs the table `server` below.

@@ -1,7 +1,7 @@
 //! The form of an overlay in the file, and what must fit together in it.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
@@ -116,6 +116,12 @@ impl config::Form for Form {
                            \"front\" it may have none";
             return misfit(&[Key("servers")], problem);
         }
+        if self.mode == Mode::Front
+            && let Some(place) = self.servers.iter().position(|server| !is_address(server))
+        {
+            let problem = "clients are told of other servers by their addresses: write it with one";
+            return misfit(&[Key("servers"), Place(place)], problem);
+        }
         let config = Ed2kConfig {
             mode: self.mode,
             servers: self.servers,
@@ -196,6 +202,10 @@ impl ServerForm {
             terms: terms.check(Key("server"))?,
         })
     }
+}
+
+fn is_address(server: &Ed2kServerLink) -> bool {
+    server.host.parse::<Ipv4Addr>().is_ok()
 }
 
 /// Where a server's clients look for it over UDP; where the system chooses the TCP port, it chooses this one too.

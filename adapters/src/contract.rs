@@ -436,7 +436,8 @@ pub trait ContentReader: Send + Sync {
     fn retired(&self) -> &CancellationToken;
     /// Has a chunk brought that is not available yet, and waits until it is: for protocols in which the asking peer
     /// chooses the order, and learns of no chunk that comes later. What is brought so costs a whole chunk: a seeder
-    /// asks for no more of them at once than it serves. Dropping the future takes the question back.
+    /// asks for no more of them at once than it serves. Dropping the future takes the question back. It fails when the chunk
+    /// cannot be had, or not in time: the peer may ask again.
     async fn prepare(&self, chunk: u32) -> Result<(), ReadError>;
     /// Reads a run of bytes that lies in available chunks. May wait.
     async fn read(&self, range: Range<u64>) -> Result<Bytes, ReadError>;
@@ -479,7 +480,8 @@ pub trait Leecher: Send + Sync {
 /// A peer from which the bridge downloads.
 #[async_trait]
 pub trait SourceSession: Send + Sync {
-    /// Whether the peer has told that it holds a chunk.
+    /// Whether the peer has told that it holds a chunk, and gives it now. It may become false again. A session that
+    /// holds something (`held`) and gives nothing stands in the peer's queue: it is kept, and asked for nothing.
     fn has(&self, chunk: u32) -> bool;
     /// How many chunks it has told that it holds.
     fn held(&self) -> u32;
@@ -510,7 +512,7 @@ pub enum SourceError {
     /// It did not answer in time.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
-    /// It refused this range.
+    /// It refused this range; the session goes on, and may be asked again.
     #[error("it refused bytes {}..{}", .0.start, .0.end)]
     Refused(Range<u64>),
     /// The connection has ended.

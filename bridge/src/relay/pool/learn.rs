@@ -95,6 +95,10 @@ impl Driver {
                 self.discard_stored(name, chunk);
             }
         }
+        // Hashes may have become known while it was being given.
+        if self.names[name].known {
+            self.check_if_complete(name, chunk);
+        }
         self.has_read(reading);
     }
 

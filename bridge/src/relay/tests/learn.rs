@@ -184,3 +184,28 @@ async fn hashes_of_a_source_are_told_or_not_needed() {
         house.end().await;
     }
 }
+
+#[tokio::test]
+async fn what_was_begun_for_a_peer_is_learned_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = bytes_of(20_000_000);
+    let a = description(1, 1 << 16, &content);
+    let (b, learner) = unknown(2, 1 << 20, &content, true);
+    let house = house(setup(&a, &b, vec![(1, content.clone())], folder.path(), table())).await;
+    let reader = house.reader(&b.names[0]).await;
+    let peer = reader.attend(SocketAddr::from(([127, 0, 0, 1], 1)));
+    let within = async |done: &dyn Fn() -> bool| {
+        let wait = async {
+            while !done() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(PATIENCE, wait).await.expect("it goes on");
+    };
+    within(&|| house.sent.load(Ordering::SeqCst) > 0).await;
+    drop(peer);
+    within(&|| learner.is_known()).await;
+    within(&|| reader.availability().snapshot().0.is_full()).await;
+    assert_eq!(house.sent.load(Ordering::SeqCst), content.len() as u64);
+    house.end().await;
+}

@@ -90,3 +90,23 @@ async fn what_the_spool_kept_counts_after_a_restart() {
     assert!(second.sent.load(Ordering::SeqCst) < content.len() as u64);
     second.end().await;
 }
+
+#[tokio::test]
+async fn long_chunks_in_random_order_are_proven_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = bytes_of(40_000_001);
+    let (a, b) = (description(1, 1 << 18, &content), description(2, 9_000_000, &content));
+    let setup = Setup {
+        a: &a,
+        b: &b,
+        peers: vec![(1, content.clone())],
+        fickle: None,
+        folder: folder.path(),
+        table: table(),
+        spool_bound: 1 << 30,
+    };
+    let house = house(setup).await;
+    assert!(house.pull(&b, &pull::shuffled(5, 7), 184_320).await == content);
+    check(&proven(&house, &b).await, &content, &b);
+    house.end().await;
+}

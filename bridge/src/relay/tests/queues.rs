@@ -231,3 +231,41 @@ async fn a_finer_hash_of_a_proven_name_convicts_at_once() {
         house.end().await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_fetched_for_a_reader_that_has_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = bytes_of(3 * UNIT as usize);
+    let gives = Arc::new(AtomicBool::new(false));
+    let habits = vec![Habit { gives: Some(gives.clone()), ..Habit::default() }];
+    let (house, b, log) = house_of(habits, &content, (UNIT, UNIT), 2, folder.path(), table());
+    let reader = house.reader(&b.names[0]).await;
+    assert!(timeout(Duration::from_secs(1), reader.prepare(0)).await.is_err());
+    gives.store(true, Ordering::SeqCst);
+    timeout(PATIENCE, reader.prepare(2)).await.unwrap().unwrap();
+    assert_eq!(log.lock().unwrap().sent[&100], UNIT);
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_for_a_reader_that_has_gone_makes_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let unit = 6_000_000;
+    let content = bytes_of(3 * unit);
+    let gives = Arc::new(AtomicBool::new(false));
+    let habits = vec![
+        Habit { leaves_after: Some(14), ..Habit::default() },
+        Habit { gives: Some(gives.clone()), ..Habit::default() },
+    ];
+    let units = (unit as u64, unit as u64);
+    let (house, b, log) = house_of(habits, &content, units, 2, folder.path(), table());
+    let reader = house.reader(&b.names[0]).await;
+    assert!(timeout(Duration::from_secs(1), reader.prepare(0)).await.is_err());
+    assert_eq!(log.lock().unwrap().sent[&100], 14 << 18);
+    gives.store(true, Ordering::SeqCst);
+    let both = futures::future::join(reader.prepare(1), reader.prepare(2));
+    let (one, two) = timeout(PATIENCE * 2, both).await.unwrap();
+    one.and(two).unwrap();
+    assert_eq!(house.meter.crossings()[0].rejected_bytes, 14 << 18);
+    house.end().await;
+}

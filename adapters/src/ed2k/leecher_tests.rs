@@ -293,7 +293,45 @@ async fn a_file_comes_compressed_and_plain_and_its_hashes_are_learned() {
     );
     assert_eq!(session.fetch(SIZE..SIZE + 1).await, Err(SourceError::Refused(SIZE..SIZE + 1)));
     drop(session);
+    // The slot is kept for a while, for another file of this client.
+    tokio::time::pause();
     timeout(SOON, script).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn the_next_file_of_a_client_has_the_slot_of_the_last() {
+    let (rig, first, second) = (rig(), sample(1000), sample(2000));
+    let hashes = [first.hash, second.hash];
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let script = tokio::spawn(async move {
+        let mut peer = Peer::accept(&listener).await;
+        let mut slots = 0;
+        while let Some(packet) = peer.packet_or_end().await {
+            match decode(&packet).unwrap() {
+                Message::FileStatusRequest(file) => {
+                    peer.send(Message::FileStatus { file, parts: PartStatus::complete() }).await;
+                }
+                Message::StartUpload(_) => {
+                    slots += 1;
+                    peer.send(Message::AcceptUpload).await;
+                }
+                Message::RequestParts { file, ranges } => {
+                    peer.send_range(file, ranges[0].clone()).await;
+                }
+                Message::CancelTransfer => panic!("the slot was given back"),
+                _ => {}
+            }
+        }
+        slots
+    });
+    for sample in [&first, &second, &first] {
+        let session = rig.leecher.open(sample.what.clone(), at).await.unwrap();
+        until(&session, 0, true).await;
+        assert_eq!(session.fetch(0..1000).await, Ok(content(0..1000)), "{hashes:?}");
+    }
+    drop(rig);
+    assert_eq!(timeout(SOON, script).await.unwrap().unwrap(), 1);
 }
 
 #[tokio::test]

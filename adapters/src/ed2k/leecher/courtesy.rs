@@ -14,7 +14,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::Instant,
 };
 
@@ -51,7 +51,7 @@ impl Courtesies {
 pub(super) struct Courtesy {
     turn: Arc<Semaphore>,
     waiting: AtomicUsize,
-    sessions: AtomicUsize,
+    sessions: watch::Sender<usize>,
     state: Mutex<State>,
 }
 
@@ -62,6 +62,8 @@ struct State {
     /// The file that was named last.
     file: Option<Hash>,
     slot: bool,
+    /// Whether the client keeps a place for us in its queue.
+    queued: bool,
     /// When a slot was last asked for, and how rude that was.
     asked: Option<Instant>,
     rudeness: u32,
@@ -72,7 +74,7 @@ impl Default for Courtesy {
         Self {
             turn: Arc::new(Semaphore::new(1)),
             waiting: AtomicUsize::new(0),
-            sessions: AtomicUsize::new(0),
+            sessions: watch::Sender::new(0),
             state: Mutex::default(),
         }
     }
@@ -92,20 +94,21 @@ pub(super) struct Taking(pub(super) Arc<Courtesy>);
 
 impl Drop for Taking {
     fn drop(&mut self) {
-        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.0.sessions.send_modify(|sessions| *sessions = sessions.saturating_sub(1));
     }
 }
 
 impl Courtesy {
     /// A session begins.
     pub(super) fn take_part(self: Arc<Self>) -> Taking {
-        self.sessions.fetch_add(1, Ordering::Relaxed);
+        self.sessions.send_modify(|sessions| *sessions += 1);
         Taking(self)
     }
 
-    /// Whether other sessions take part.
-    pub(super) fn is_shared(&self) -> bool {
-        self.sessions.load(Ordering::Relaxed) > 1
+    /// Waits until a session takes part.
+    pub(super) async fn shared(&self) {
+        // This holds the sender: it does not go.
+        let _ = self.sessions.subscribe().wait_for(|sessions| *sessions > 0).await;
     }
 
     /// Waits for the turn.
@@ -132,9 +135,22 @@ impl Courtesy {
         state.file.replace(*file) != Some(*file)
     }
 
-    /// Takes down that the slot has come or gone.
-    pub(super) fn set_slot(&self, link: &Arc<Link>, slot: bool) {
-        self.of(link).slot = slot;
+    /// Takes down that the client gives us its slot.
+    pub(super) fn granted(&self, link: &Arc<Link>) {
+        let mut state = self.of(link);
+        (state.slot, state.queued) = (true, false);
+    }
+
+    /// Takes down that the client has taken its slot back: in eMule we are in its queue again.
+    pub(super) fn taken_back(&self, link: &Arc<Link>) {
+        let mut state = self.of(link);
+        (state.slot, state.queued) = (false, true);
+    }
+
+    /// Takes down that we do not want the slot any more.
+    pub(super) fn given_back(&self, link: &Arc<Link>) {
+        let mut state = self.of(link);
+        (state.slot, state.queued) = (false, false);
     }
 
     /// Whether the client gives us its slot on this connection.
@@ -143,27 +159,16 @@ impl Courtesy {
     }
 
     /// Whether the client may be asked for its slot now; it counts as asked then.
-    pub(super) fn may_ask(&self, now: Instant) -> bool {
-        let mut state = self.lock();
-        let rudeness = match state.asked {
-            None => 0,
-            Some(last) if now.saturating_duration_since(last) >= POLITE => {
-                state.rudeness.saturating_sub(1)
-            }
-            Some(_) => state.rudeness + RUDE,
-        };
-        if rudeness >= BANNED {
-            return false;
-        }
-        (state.asked, state.rudeness) = (Some(now), rudeness);
-        true
+    pub(super) fn may_ask(&self, link: &Arc<Link>, now: Instant) -> bool {
+        self.of(link).may_ask(now)
     }
 
-    /// The state of this connection: a new one begins without file and slot.
+    /// The state of this connection: a new one begins without file and slot. Who kept no place for us has forgotten us
+    /// with the old one.
     fn of(&self, link: &Arc<Link>) -> MutexGuard<'_, State> {
         let mut state = self.lock();
         if !std::ptr::eq(state.link.as_ptr(), Arc::as_ptr(link)) {
-            (state.link, state.file, state.slot) = (Arc::downgrade(link), None, false);
+            state.change_link(Arc::downgrade(link));
         }
         state
     }
@@ -174,6 +179,26 @@ impl Courtesy {
 }
 
 impl State {
+    fn change_link(&mut self, link: Weak<Link>) {
+        (self.link, self.file, self.slot) = (link, None, false);
+        if !self.queued {
+            (self.asked, self.rudeness) = (None, 0);
+        }
+    }
+
+    fn may_ask(&mut self, now: Instant) -> bool {
+        let rudeness = match self.asked {
+            None => 0,
+            Some(_) if !self.asked_since(now) => self.rudeness.saturating_sub(1),
+            Some(_) => self.rudeness + RUDE,
+        };
+        if rudeness >= BANNED {
+            return false;
+        }
+        (self.asked, self.rudeness, self.queued) = (Some(now), rudeness, true);
+        true
+    }
+
     fn asked_since(&self, now: Instant) -> bool {
         self.asked.is_some_and(|asked| now.saturating_duration_since(asked) < POLITE)
     }
@@ -202,12 +227,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slot_is_asked_for_as_often_as_amule_bears() {
         let courtesy = Courtesy::default();
-        let asked = || courtesy.may_ask(Instant::now());
+        let asked = || courtesy.lock().may_ask(Instant::now());
         assert_eq!([asked(), asked(), asked(), asked(), asked()], [true, true, true, true, false]);
         tokio::time::advance(POLITE - Duration::from_secs(1)).await;
         assert!(!asked());
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!([asked(), asked()], [true, false]);
+        // A place in its queue is remembered over connections, and with it what was asked.
+        courtesy.lock().change_link(Weak::new());
+        assert!(!asked());
+        courtesy.lock().queued = false;
+        courtesy.lock().change_link(Weak::new());
+        assert_eq!([asked(), asked(), asked(), asked(), asked()], [true, true, true, true, false]);
     }
 
     #[tokio::test]

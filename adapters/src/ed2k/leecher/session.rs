@@ -9,7 +9,7 @@ use std::{
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -37,6 +37,10 @@ const TURN: Duration = Duration::from_secs(2);
 const CONFIRM: Duration = Duration::from_secs(1300);
 /// How long an uploader that took its slot back may take to say that we are in its queue.
 const QUEUEING: Duration = Duration::from_secs(5);
+/// How long until a client that was asked for its slot too often may be asked again.
+const AGAIN: Duration = Duration::from_secs(10);
+/// How long a slot is kept for another file of the same client.
+const KEPT: Duration = Duration::from_secs(15);
 /// How often a client is spoken to while its slot is not used, and asked for what else it has got: eMule hangs up after
 /// 40 seconds.
 const KEEP_ALIVE: Duration = Duration::from_secs(25);
@@ -55,7 +59,7 @@ pub(super) struct Session {
     sources: Arc<SourceBook>,
     courtesy: Arc<Courtesy>,
     /// Counted among the sessions with this client.
-    _taking: Taking,
+    taking: Option<Taking>,
     shared: Arc<Shared>,
     changes: watch::Sender<u64>,
     pipeline: Pipeline,
@@ -72,8 +76,9 @@ pub(super) struct Session {
     ask_slot: Option<Instant>,
     /// When a wanted byte last came, or the first of those that are out was asked for.
     progress: Instant,
-    /// When the client was last spoken to, and when anything was last fetched.
+    /// When the client was last spoken to and last spoke, and when anything was last fetched.
     spoken: Instant,
+    heard: Instant,
     used: Instant,
     locates: VecDeque<(u16, oneshot::Sender<Option<Recovery>>)>,
 }
@@ -105,7 +110,7 @@ impl Session {
             clients,
             sources,
             courtesy: taking.0.clone(),
-            _taking: taking,
+            taking: Some(taking),
             shared,
             changes,
             pipeline: Pipeline::new(),
@@ -118,6 +123,7 @@ impl Session {
             ask_slot: None,
             progress: now,
             spoken: now,
+            heard: now,
             used: now,
             locates: VecDeque::new(),
         }
@@ -291,9 +297,12 @@ impl Session {
         if self.courtesy.has_slot(&link) {
             // The slot is for the client, whatever file it was asked for.
             self.gain_slot();
-        } else if self.courtesy.may_ask(now) {
+        } else if self.courtesy.may_ask(&link, now) {
             self.courtesy.name(&link, &self.file.hash);
             self.send(&Message::StartUpload(Some(self.file.hash))).await?;
+        } else {
+            // The client forgets us when it hangs up, which it does when nothing is said.
+            self.ask_slot = Some(now + AGAIN);
         }
         Ok(())
     }
@@ -359,32 +368,43 @@ impl Session {
         Ok(())
     }
 
-    /// Leaves the client as others need it: without ranges of this file in its queue, without a slot that is not used.
+    /// Leaves the client as others need it: without ranges of this file in its queue, and with its slot for a while.
     async fn leave(mut self) {
-        if !self.linked || self.download.link.is_closed() {
-            return;
-        }
         let link = self.download.link.clone();
-        if self.courtesy.is_shared() && self.pipeline.is_waiting() {
-            let drained = tokio::time::timeout(DRAINING, self.drain()).await;
-            if drained.is_ok() {
-                return;
-            }
-        } else if self.courtesy.is_shared() || !self.has_slot() {
+        if !self.linked || link.is_closed() || !self.has_slot() {
             return;
         }
-        self.courtesy.set_slot(&link, false);
+        self.taking = None;
+        self.pipeline.withdraw();
+        let drained = timeout(DRAINING, self.drain()).await.is_ok();
+        self.turn = None;
+        if drained && timeout(KEPT, self.keep()).await.is_ok() {
+            return;
+        }
+        self.courtesy.given_back(&link);
         let _ = self.send(&Message::CancelTransfer).await;
     }
 
     /// Waits for what was asked for.
     async fn drain(&mut self) {
-        self.pipeline.withdraw();
-        while self.pipeline.is_waiting() {
-            match self.download.inbox.recv().await {
-                Some(Incoming::Packet(packet)) if self.on_packet(&packet).is_ok() => {}
-                _ => return,
-            }
+        while self.pipeline.is_waiting() && self.hear().await {}
+    }
+
+    /// Waits until somebody else uses the slot, or it is gone.
+    async fn keep(&mut self) {
+        let courtesy = self.courtesy.clone();
+        let heard = async { while self.has_slot() && self.hear().await {} };
+        tokio::select! {
+            () = heard => {}
+            () = courtesy.shared() => {}
+        }
+    }
+
+    /// Takes what the client says; `false` when that is the last of it.
+    async fn hear(&mut self) -> bool {
+        match self.download.inbox.recv().await {
+            Some(Incoming::Packet(packet)) => self.on_packet(&packet).is_ok(),
+            _ => false,
         }
     }
 

@@ -6,7 +6,7 @@ use p2pbridge_proto::Bits;
 use tokio::time::Instant;
 use tracing::{debug, trace};
 
-use super::{CONFIRM, QUEUEING, Session, Stage};
+use super::{AGAIN, CONFIRM, KEEP_ALIVE, QUEUEING, Session, Stage};
 use crate::{
     SourceError,
     ed2k::{
@@ -38,6 +38,7 @@ impl Session {
     pub(super) fn on_packet(&mut self, packet: &Packet) -> Result<(), SourceError> {
         let message = decode(packet).map_err(|error| SourceError::Protocol(error.to_string()))?;
         let now = Instant::now();
+        self.heard = now;
         match message {
             Message::SendingPart { start, data, .. } => {
                 let came = self.pipeline.take(start, &data, now);
@@ -69,11 +70,11 @@ impl Session {
                 self.changed();
             }
             Message::AcceptUpload => {
-                self.courtesy.set_slot(&self.download.link, true);
+                self.courtesy.granted(&self.download.link);
                 self.gain_slot();
             }
             Message::OutOfParts => {
-                self.courtesy.set_slot(&self.download.link, false);
+                self.courtesy.taken_back(&self.download.link);
                 self.lose_slot();
                 self.ask_slot = Some(now + QUEUEING);
             }
@@ -158,7 +159,12 @@ impl Session {
         if self.stage != Stage::Told || self.has_slot() {
             return Err(SourceError::Closed(why));
         }
-        // A place in the queue outlives the connection.
+        // A place in the queue outlives the connection, unless the client itself has ended: it lets a silent one be for
+        // longer than this.
+        let now = Instant::now();
+        if now.saturating_duration_since(self.heard) < KEEP_ALIVE {
+            self.ask_slot = Some(now + AGAIN);
+        }
         debug!(remote = %self.download.link.remote(), why, "a client lets us wait unconnected");
         Ok(())
     }

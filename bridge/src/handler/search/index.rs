@@ -9,9 +9,9 @@ use super::{
     segment::{Entry, PLACES, Segment, Work},
 };
 
-/// What one search may cost, in steps of some nanoseconds; and what looking at one title costs.
-const WORK: usize = 2_000_000;
-const LOOK: usize = 50;
+/// What one search may cost, in steps of some nanoseconds; and what looking at one title costs at least.
+const WORK: usize = 1_000_000;
+const LOOK: usize = 20;
 /// What an allocator adds to a title.
 const ALLOCATED: usize = 16;
 
@@ -112,18 +112,18 @@ impl<K: Copy + Eq + Hash> Index<K> {
         mut each: impl FnMut(&K, &str, u64) -> bool,
     ) -> bool {
         let (term, mut work) = (term(&self.hasher), Work(WORK));
+        let cost = LOOK + term.cost();
         // What came last first.
         for segment in self.segments.iter().rev() {
             let mut look = |place: usize, work: &mut Work| {
                 let Some(Some(entry)) = segment.entries.get(place) else { return work.take(1) };
                 let (title, length) = (&*entry.title, entry.length);
-                let words = || hashes(title, &self.hasher);
                 let sources = || sources(&entry.key);
-                let item = Item { title, length, words: &words, sources: &sources };
+                let item = Item::new(title, length, &self.hasher, &sources);
                 if term.matches(&item) && !each(&entry.key, title, length) {
                     return false;
                 }
-                work.take(LOOK)
+                work.take(cost + title.len())
             };
             let seen = match segment.candidates(&term, &mut work) {
                 Some(places) => {

@@ -1,6 +1,9 @@
 //! A query, read once for all titles that it is held against.
 
-use std::hash::{BuildHasher, RandomState};
+use std::{
+    cell::OnceCell,
+    hash::{BuildHasher, RandomState},
+};
 
 use p2pbridge_proto::{FileKind, Query};
 
@@ -34,20 +37,50 @@ pub(super) enum Term {
     MinSources(u32),
 }
 
-/// A content that a term is held against.
+/// A content that a term is held against. What costs much is worked out once, when it is asked for.
 pub(super) struct Item<'a> {
     pub(super) title: &'a str,
     pub(super) length: u64,
-    /// The words of the title.
-    pub(super) words: &'a dyn Fn() -> Vec<WordHash>,
-    /// How many sources are known.
-    pub(super) sources: &'a dyn Fn() -> u32,
+    hasher: &'a RandomState,
+    words: OnceCell<Vec<WordHash>>,
+    sources: &'a dyn Fn() -> u32,
+    counted: OnceCell<u32>,
+}
+
+impl<'a> Item<'a> {
+    pub(super) fn new(
+        title: &'a str,
+        length: u64,
+        hasher: &'a RandomState,
+        sources: &'a dyn Fn() -> u32,
+    ) -> Self {
+        let (words, counted) = (OnceCell::new(), OnceCell::new());
+        Self { title, length, hasher, words, sources, counted }
+    }
+
+    /// Whether the title has a word.
+    fn has(&self, word: WordHash) -> bool {
+        let words = self.words.get_or_init(|| {
+            let mut words = hashes(self.title, self.hasher);
+            words.sort_unstable();
+            words
+        });
+        words.binary_search(&word).is_ok()
+    }
+
+    fn sources(&self) -> u32 {
+        *self.counted.get_or_init(self.sources)
+    }
 }
 
 impl Term {
     pub(super) fn new(query: &Query, hasher: &RandomState) -> Self {
-        let several =
-            |queries: &[Query]| queries.iter().map(|query| Self::new(query, hasher)).collect();
+        let several = |queries: &[Query]| {
+            let mut terms: Vec<_> = queries.iter().map(|query| Self::new(query, hasher)).collect();
+            // What is cheap is looked at first.
+            terms.sort_by_key(Self::cost);
+            terms
+        };
         match query {
             Query::All(queries) => Self::All(several(queries)),
             Query::Any(queries) => Self::Any(several(queries)),
@@ -69,20 +102,29 @@ impl Term {
         }
     }
 
+    /// What it costs to hold it against a title, that aside.
+    pub(super) fn cost(&self) -> usize {
+        match self {
+            Self::All(terms) | Self::Any(terms) => terms.iter().map(Self::cost).sum(),
+            Self::ButNot(term, not) => term.cost() + not.cost(),
+            Self::Words(words) => 60 + 10 * words.len(),
+            Self::MinSources(_) => 1_000,
+            Self::Extension { .. } | Self::Kind(_) => 50,
+            Self::MinSize(_) | Self::MaxSize(_) => 1,
+        }
+    }
+
     pub(super) fn matches(&self, item: &Item<'_>) -> bool {
         match self {
             Self::All(terms) => terms.iter().all(|term| term.matches(item)),
             Self::Any(terms) => terms.iter().any(|term| term.matches(item)),
             Self::ButNot(term, not) => term.matches(item) && !not.matches(item),
-            Self::Words(words) => {
-                let title = (item.words)();
-                words.iter().all(|word| title.contains(word))
-            }
+            Self::Words(words) => words.iter().all(|word| item.has(*word)),
             Self::Kind(kind) => FileKind::of(item.title) == Some(*kind),
             Self::Extension { ending, .. } => item.title.to_lowercase().ends_with(ending.as_str()),
             Self::MinSize(size) => item.length >= *size,
             Self::MaxSize(size) => item.length <= *size,
-            Self::MinSources(sources) => (item.sources)() >= *sources,
+            Self::MinSources(sources) => item.sources() >= *sources,
         }
     }
 }
@@ -93,8 +135,8 @@ mod tests {
 
     fn matches(query: &Query, title: &str, length: u64, sources: u32) -> bool {
         let hasher = RandomState::new();
-        let words = || hashes(title, &hasher);
-        let item = Item { title, length, words: &words, sources: &|| sources };
+        let sources = || sources;
+        let item = Item::new(title, length, &hasher, &sources);
         Term::new(query, &hasher).matches(&item)
     }
 

@@ -8,12 +8,7 @@ use p2pbridge_proto::{Announce, Peer, PeerEvent, Query};
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::{
-    super::swarms::SwarmTable,
-    query::{Item, hashes},
-    segment::PLACES,
-    *,
-};
+use super::{super::swarms::SwarmTable, query::Item, segment::PLACES, *};
 
 fn words(text: &str) -> Query {
     Query::Words(text.to_owned())
@@ -35,8 +30,8 @@ fn scan(titles: &BTreeMap<u32, (Vec<String>, u64)>, query: &Query) -> BTreeSet<u
     let hasher = RandomState::new();
     let term = Term::new(query, &hasher);
     let holds = |key: u32, title: &str, length| {
-        let words = || hashes(title, &hasher);
-        term.matches(&Item { title, length, words: &words, sources: &|| key % 7 })
+        let sources = || key % 7;
+        term.matches(&Item::new(title, length, &hasher, &sources))
     };
     let found = titles
         .iter()

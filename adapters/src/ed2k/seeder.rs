@@ -23,6 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
 use self::{
+    aich::Trees,
     queue::{Call, Queue},
     session::Session,
     upload::Served,
@@ -60,6 +61,7 @@ pub struct Ed2kSeeder {
     sources: Arc<SourceBook>,
     library: OnceLock<Arc<dyn Library>>,
     invited: Mutex<HashMap<Hash, Vec<SocketAddr>>>,
+    trees: Arc<Trees>,
     tasks: TaskTracker,
     stop: CancellationToken,
     /// Taken by the one call of `serve`.
@@ -78,6 +80,7 @@ impl Ed2kSeeder {
             sources,
             library: OnceLock::new(),
             invited: Mutex::default(),
+            trees: Arc::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             calls: Mutex::new(Some(calls)),

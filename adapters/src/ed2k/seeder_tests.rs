@@ -16,6 +16,7 @@ use super::*;
 use crate::{
     Attendance, Availability, Description, Host, ReadError,
     ed2k::{
+        aich::{hash_blocks, hash_part, hash_root, prove, wrong_runs},
         clients::{ClientsConfig, Download, Incoming},
         config::Obfuscation,
         describe::describe,
@@ -67,7 +68,8 @@ impl Memory {
         let parts: Vec<_> = data.chunks(PART as usize).map(md4).collect();
         let file = if parts.len() > 1 { md4(&parts.concat()) } else { parts[0] };
         let listed: Vec<_> = parts.into_iter().map(hex).collect();
-        let link = format!("ed2k://|file|a%20name|{length}|{}|p={}|/", hex(file), listed.join(":"));
+        let (hash, parts, root) = (hex(file), listed.join(":"), aich(&data));
+        let link = format!("ed2k://|file|a%20name|{length}|{hash}|p={parts}|h={root}|/");
         let description = Arc::new(describe(link.as_bytes()).unwrap());
         Arc::new(Self {
             availability: Availability::new(length.div_ceil(PART as usize) as u32),
@@ -91,6 +93,16 @@ impl Memory {
     async fn until(&self, wanted: impl FnMut(&Log) -> bool) -> Log {
         soon(self.log.subscribe().wait_for(wanted)).await.unwrap().clone()
     }
+}
+
+/// The root of a file's AICH tree, as links have it.
+fn aich(data: &Bytes) -> String {
+    let (size, mut rest, mut parts) = (data.len() as u64, data.clone(), Vec::new());
+    while !rest.is_empty() {
+        let blocks = hash_blocks(&[rest.split_to(rest.len().min(PART as usize))]);
+        parts.push(hash_part(size, parts.len() as u32, &blocks).unwrap());
+    }
+    data_encoding::BASE32_NOPAD.encode(&hash_root(size, &parts).unwrap())
 }
 
 struct Reader(Arc<Memory>);
@@ -505,5 +517,38 @@ async fn sources_are_told_and_what_is_retired_is_given_up() {
     assert_eq!(asker.hear().await, Message::OutOfParts);
     asker.say(Message::FileStatusRequest(memory.file)).await;
     assert_eq!(asker.hear().await, Message::NoSuchFile(memory.file));
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn the_blocks_of_a_part_are_proven_to_who_trusts_the_root() {
+    let memory = Memory::whole(PART as usize + 400_000, false);
+    let serving = Serving::start(&memory, 2);
+    let mut asker = Asker::new(1, &memory, &serving).await;
+    let file = memory.file;
+    asker.say(Message::AichRootRequest(file)).await;
+    let root = match asker.hear().await {
+        Message::AichRoot { root, .. } => root,
+        other => panic!("{other:?}"),
+    };
+    for part in [1, 0] {
+        asker.say(Message::AichRequest { file, part, root }).await;
+        let recovery = match asker.hear().await {
+            Message::AichAnswer { recovery: Some((told, of, recovery)), .. } => {
+                assert_eq!((told, of), (part, root));
+                recovery
+            }
+            other => panic!("{other:?}"),
+        };
+        let size = memory.data.len() as u64;
+        let blocks = prove(&root, size, part.into(), &recovery).unwrap();
+        let start = usize::from(part) * PART as usize;
+        let end = memory.data.len().min(start + PART as usize);
+        assert!(wrong_runs(&blocks, &[memory.data.slice(start..end)]).is_empty());
+    }
+    for (part, root) in [(2, root), (0, [1; 20])] {
+        asker.say(Message::AichRequest { file, part, root }).await;
+        assert_eq!(asker.hear().await, Message::AichAnswer { file, recovery: None });
+    }
     serving.stop().await;
 }

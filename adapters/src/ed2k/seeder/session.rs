@@ -13,7 +13,6 @@ use tracing::debug;
 
 use super::{
     Ed2kSeeder, SOURCES_VERSION,
-    aich::recovery,
     queue::{Asked, Seat, Standing},
     upload::{Event, MAX_RANGE, Served, Upload},
 };
@@ -291,7 +290,8 @@ impl Session {
         }
         let known = self.files.last().filter(|file| file.native.aich == Some(root));
         if let (Some(File { served, native, .. }), true) = (known, self.answers.is_empty()) {
-            let recovery = recovery(served.reader.clone(), native.clone(), part, root);
+            let trees = self.seeder.trees.clone();
+            let recovery = trees.recovery(served.reader.clone(), native.clone(), part, root);
             let answer = recovery.map(move |recovery| Message::AichAnswer { file, recovery });
             self.answers.push(answer.boxed());
             return Ok(());

@@ -22,7 +22,7 @@ use p2pbridge_proto::{OverlayId, Scheme};
 
 use self::{
     clients::{Clients, ClientsConfig},
-    config::{Ed2kConfig, ServerTable},
+    config::{Ed2kConfig, Obfuscation, ServerTable},
     identity::Identity,
     leecher::Ed2kLeecher,
     presence::Presence,
@@ -118,6 +118,7 @@ fn server_config(config: &Ed2kConfig, table: &ServerTable, adapter: &Adapter) ->
         max_sessions: table.max_sessions,
         max_files_per_client: table.max_files_per_client,
         interval: table.terms.interval,
+        obfuscation: config.obfuscation != Obfuscation::Off,
         other_servers: others.collect(),
         reachable: adapter.reachable.clone(),
     }

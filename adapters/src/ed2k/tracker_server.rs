@@ -91,6 +91,8 @@ pub struct ServerConfig {
     pub max_files_per_client: usize,
     /// How often what clients offer is announced to the handler: `TrackerTerms::interval`.
     pub interval: Duration,
+    /// Whether obfuscated connections are taken, at the same port as plain ones.
+    pub obfuscation: bool,
     /// Servers that clients are told of.
     pub other_servers: Vec<SocketAddrV4>,
     /// Where clients reach the bridge's own seeder. Of the server itself they are told the same address.
@@ -109,6 +111,7 @@ impl Default for ServerConfig {
             max_sessions: 4096,
             max_files_per_client: 5000,
             interval: crate::TrackerTerms::default().interval,
+            obfuscation: true,
             other_servers: Vec::new(),
             reachable: Vec::new(),
         }
@@ -178,14 +181,14 @@ impl Ed2kTrackerServer {
         let mut first = [0; 4];
         // Without random bytes low ids begin at 1.
         let _ = getrandom::fill(&mut first);
+        // Clients know the bridge's own client by its hash, and take a second connection from it for a new one in place of
+        // the first: who only asks has another hash.
+        let mut hash = identity.hash;
+        hash[15] ^= 0xFF;
         let server = Arc::new(Self {
             overlay: overlay.clone(),
             config: config.clone(),
-            greeting: Greeting {
-                hash: identity.hash,
-                nick: config.name.clone(),
-                ..Greeting::default()
-            },
+            greeting: Greeting { hash, nick: config.name.clone(), ..Greeting::default() },
             hub: Arc::downgrade(hub),
             urls: urls.collect(),
             endpoints: tcp_at.iter().copied().chain(udp_at).collect(),
@@ -225,6 +228,11 @@ impl Ed2kTrackerServer {
         };
         let ip = self.own().map(|own| *own.ip()).or(here).unwrap_or(Ipv4Addr::UNSPECIFIED);
         SocketAddrV4::new(ip, port)
+    }
+
+    /// Where obfuscated connections are taken; 0 for nowhere.
+    fn obfuscated_port(&self, at: SocketAddrV4) -> u16 {
+        if self.config.obfuscation { at.port() } else { 0 }
     }
 
     fn ident(&self, at: SocketAddrV4) -> Ident {

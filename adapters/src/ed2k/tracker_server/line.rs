@@ -15,7 +15,8 @@ use tokio::{
 
 use super::super::wire::{
     Packet, WireError,
-    obfuscation::{Ciphers, is_message},
+    agreement::{CLIENT_HEAD, MAX_PADDING, PUBLIC, Secret},
+    obfuscation::{ANSWER_HEAD, Ciphers, ObfuscationError, is_message},
     server::ServerMessage,
 };
 
@@ -42,6 +43,9 @@ pub(super) enum End {
     /// What came is no message.
     #[error("not a message: {0}")]
     Wire(#[from] WireError),
+    /// No keys come about.
+    #[error("no obfuscated connection: {0}")]
+    Obfuscation(#[from] ObfuscationError),
     /// The client takes nothing of what is sent.
     #[error("the client has taken nothing for {0:?}")]
     Stuck(Duration),
@@ -162,6 +166,44 @@ impl Line {
             let _ = self.writer.shutdown().await;
         };
         let _ = tokio::time::timeout(patience, sending).await;
+    }
+
+    /// Agrees with a client on keys; all that follows is obfuscated.
+    pub(super) async fn agree(&mut self) -> Result<(), End> {
+        let head = self.exactly(CLIENT_HEAD).await?;
+        let theirs = head.get(1..).and_then(|theirs| theirs.first_chunk::<PUBLIC>()).copied();
+        let padding = usize::from(head.last().copied().unwrap_or(0));
+        if padding > MAX_PADDING {
+            return Err(End::Said("the padding of its key is too long"));
+        }
+        self.exactly(padding).await?;
+        let (mut random, mut padding) = ([0; 16], [0; 1 + MAX_PADDING]);
+        getrandom::fill(&mut random).map_err(io::Error::from)?;
+        getrandom::fill(&mut padding).map_err(io::Error::from)?;
+        let secret = Secret::new(random);
+        let shared = theirs.and_then(|theirs| secret.shared(&theirs));
+        let shared = shared.ok_or(End::Said("what it shows cannot be a key"))?;
+        let mut ciphers = Ciphers::of_server(&shared);
+        let [length, padding @ ..] = padding;
+        let padding = padding.get(..usize::from(length) % (MAX_PADDING + 1)).unwrap_or_default();
+        self.unsent.extend_from_slice(&secret.public());
+        self.unsent.extend_from_slice(&ciphers.offer(padding));
+        let answer = self.exactly(ANSWER_HEAD).await?;
+        let answer = answer.first_chunk::<ANSWER_HEAD>().copied().unwrap_or_default();
+        let padding = ciphers.read_answer(answer)?;
+        let mut padding = self.exactly(padding).await?;
+        ciphers.receive.apply(&mut padding);
+        ciphers.receive.apply(&mut self.inbox);
+        self.ciphers = Some(ciphers);
+        Ok(())
+    }
+
+    /// So many bytes, as they come.
+    async fn exactly(&mut self, count: usize) -> Result<BytesMut, End> {
+        while self.inbox.len() < count {
+            self.turn(true).await?;
+        }
+        Ok(self.inbox.split_to(count))
     }
 
     /// Waits for the first byte; whether it begins a message.

@@ -129,7 +129,10 @@ pub(super) async fn run(
 /// The login, which comes first.
 async fn first(front: &Front, line: &mut Line) -> Result<Login, End> {
     if !line.begins_plainly().await? {
-        return Err(End::Said("it does not begin as eD2k does"));
+        if !front.server.config.obfuscation {
+            return Err(End::Said("it does not begin as eD2k does"));
+        }
+        line.agree().await?;
     }
     let packet = line.next().await?;
     front.tally.came();
@@ -217,7 +220,7 @@ impl Session {
             flags: Some(super::FLAGS),
             port: Some(at.port().into()),
             seen: seen.map(|seen| *seen.ip()),
-            obfuscated_port: Some(0),
+            obfuscated_port: Some(server.obfuscated_port(at).into()),
         }));
         if !server.config.welcome.is_empty() {
             self.say(&ServerMessage::Message(server.config.welcome.clone()));

@@ -305,6 +305,13 @@ impl Raw {
         while self.packet().await.is_some() {}
     }
 
+    /// The server ends the connection, after bytes that are no messages.
+    pub(super) async fn is_obscurely_closed(mut self) {
+        let mut rest = Vec::new();
+        // A reset is an end too.
+        let _ = timeout(PATIENCE, self.stream.read_to_end(&mut rest)).await.unwrap();
+    }
+
     /// Until all that was said before has been answered.
     pub(super) async fn settled(&mut self) {
         self.say(&ClientMessage::GetServerList).await;

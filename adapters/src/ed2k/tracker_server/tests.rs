@@ -1,8 +1,12 @@
 use p2pbridge_proto::{Name, Peer, PeerEvent, Query, Request, SearchHit};
 
+use tokio::io::AsyncReadExt as _;
+
 use super::{testing::*, *};
 use crate::ed2k::wire::{
     Packet, Protocol,
+    agreement::{PUBLIC, Secret},
+    obfuscation::Ciphers,
     search::Expression,
     server::{ClientMessage, FileRecord, FoundSources, Holder, ServerMessage, Wanted},
     udp::{ClientDatagram, Description, SearchOptions, ServerDatagram},
@@ -42,6 +46,44 @@ async fn who_can_be_reached_gets_a_high_id_and_others_a_low_one() {
     other.login(3, listening.port, 0x119).await;
     assert!(other.welcomed().await.id < 1 << 24);
     assert_eq!(running.counts().sessions, Some(3));
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_connection_may_be_obfuscated() {
+    let running = Running::start();
+    let secret = Secret::new([7; 16]);
+    let mut client = running.connect().await;
+    client.send(&[&[0x11][..], &secret.public(), &[2, 9, 9]].concat()).await;
+    let mut public = [0; PUBLIC];
+    client.stream.read_exact(&mut public).await.unwrap();
+    let mut ciphers = Ciphers::of_client(&secret.shared(&public).unwrap());
+    let mut offer = [0; 7];
+    client.stream.read_exact(&mut offer).await.unwrap();
+    ciphers.receive.apply(&mut offer);
+    assert_eq!(offer[..6], [0xC4, 0x6F, 0x5E, 0x83, 0, 0]);
+    let mut padding = vec![0; offer[6].into()];
+    client.stream.read_exact(&mut padding).await.unwrap();
+    ciphers.receive.apply(&mut padding);
+    // The answer goes with the first message.
+    let login = Login { user: hash(1), id: 0, port: 9, tags: Vec::new() };
+    let mut login = ClientMessage::Login(login).to_packet(false).to_bytes();
+    let answer = ciphers.answer(b"padded");
+    ciphers.send.apply(&mut login);
+    client.send(&[answer, login].concat()).await;
+    let mut head = [0; 10];
+    client.stream.read_exact(&mut head).await.unwrap();
+    ciphers.receive.apply(&mut head);
+    assert_eq!((head[0], head[5]), (0xE3, 0x40), "an id");
+    until("it is logged in", || running.server.status().0 == 1).await;
+    let mut nonsense = running.connect().await;
+    nonsense.send(&[&[0x11; 97][..], &[0; 41]].concat()).await;
+    nonsense.is_obscurely_closed().await;
+    let plain = Running::with(ServerConfig { obfuscation: false, ..ServerConfig::default() });
+    let mut client = plain.connect().await;
+    client.send(&[0x11]).await;
+    client.is_closed().await;
+    plain.end().await;
     running.end().await;
 }
 
@@ -229,7 +271,8 @@ async fn who_logs_in_again_takes_the_place_of_the_session_before() {
 
 #[tokio::test]
 async fn what_is_no_login_ends_the_connection() {
-    let running = Running::start();
+    // Where obfuscation is taken, what begins as nothing else may become that, until the time for logging in is over.
+    let running = Running::with(ServerConfig { obfuscation: false, ..ServerConfig::default() });
     let get_list = ClientMessage::GetServerList.to_packet(true).to_bytes();
     let cut_login = Packet::new(Protocol::EDonkey, 0x01, vec![1; 20]).to_bytes();
     let bad_tag = {
@@ -338,7 +381,9 @@ async fn questions_over_udp_are_answered() {
         panic!("no status");
     };
     assert_eq!((status.challenge, status.users, status.files), (5, 2, 6));
-    assert_eq!((status.flags, status.low_ids), (Some(UDP_FLAGS), Some(1)));
+    let flags = UDP_FLAGS | udp_flags::TCP_OBFUSCATION;
+    assert_eq!((status.flags, status.low_ids), (Some(flags), Some(1)));
+    assert_eq!(status.obfuscation.unwrap().tcp_port, running.tcp().port());
     let challenge = 0x1234_F0FF;
     let description = ask(ClientDatagram::Description { challenge: Some(challenge) }).await;
     assert!(

@@ -24,7 +24,7 @@ use crate::{
             server::{Crypt, FileRecord, FoundSources, Wanted, ident_tag},
             udp::{
                 ClientDatagram, Description, MAX_DATAGRAM, SearchOptions, ServerDatagram,
-                StatusAnswer, decode_from_client,
+                StatusAnswer, UdpObfuscation, decode_from_client, udp_flags,
             },
         },
     },
@@ -106,9 +106,16 @@ impl Asker {
                     max_users: number(server.config.max_sessions),
                     soft_files: most,
                     hard_files: most,
-                    flags: Some(super::UDP_FLAGS),
+                    flags: Some(match server.config.obfuscation {
+                        true => super::UDP_FLAGS | udp_flags::TCP_OBFUSCATION,
+                        false => super::UDP_FLAGS,
+                    }),
                     low_ids: number(server.roster.users().1),
-                    obfuscation: None,
+                    // Datagrams are not obfuscated: there is no port and no key for such.
+                    obfuscation: Some(UdpObfuscation {
+                        tcp_port: server.obfuscated_port(server.seen_at(None)),
+                        ..UdpObfuscation::default()
+                    }),
                 })
             }
             ClientDatagram::Description { challenge: None } => {

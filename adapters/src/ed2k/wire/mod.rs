@@ -1,5 +1,6 @@
 //! Bytes ⇄ native messages of eD2k. No tokio, no clock, no socket; limits before allocation.
 
+pub mod agreement;
 pub mod cursor;
 pub mod hello;
 pub mod id;

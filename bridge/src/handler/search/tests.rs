@@ -86,7 +86,7 @@ proptest! {
         for query in &queries {
             prop_assert_eq!(find(&index, query), (scan(&model, query), true), "{:?}", query);
         }
-        let is_even = |key: &u32| key % 2 == 0;
+        let is_even = |key: &u32| key.is_multiple_of(2);
         for _ in 0..4 {
             index.sweep(40, is_even);
         }

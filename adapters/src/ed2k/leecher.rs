@@ -213,5 +213,7 @@ fn source_error(error: ConnectError) -> SourceError {
 }
 
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 #[path = "leecher_tests.rs"]
 mod tests;

@@ -303,3 +303,6 @@ fn each_binding(desk: &NameDesk, mut each: impl FnMut(&Arc<Binding>)) {
         after = next;
     }
 }
+
+#[cfg(test)]
+mod tests;

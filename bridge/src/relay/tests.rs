@@ -473,28 +473,6 @@ async fn the_spool_is_of_use_again_after_a_restart_unless_it_was_damaged() {
     third.end().await;
 }
 
-#[tokio::test]
-async fn a_content_larger_than_the_spool_crosses_all_the_same() {
-    let folder = tempfile::tempdir().unwrap();
-    let content = bytes_of(50_000_000);
-    let (a, b) = (description(1, 1 << 18, &content), description(2, 1 << 20, &content));
-    let setup = Setup {
-        a: &a,
-        b: &b,
-        peers: vec![(1, content.clone())],
-        fickle: None,
-        folder: folder.path(),
-        table: table(),
-        spool_bound: 36 << 20,
-    };
-    let house = house(setup).await;
-    assert!(house.download(&b).await == content);
-    assert!(house.relay.spooled() <= 36 << 20);
-    let sent = house.sent.load(Ordering::SeqCst);
-    assert!(sent <= 51_000_000, "{sent} bytes were fetched for {}", content.len());
-    house.end().await;
-}
-
 mod learn;
 mod power;
 mod proof;

@@ -115,3 +115,17 @@ async fn a_spool_smaller_than_the_content_costs_what_cannot_be_kept() {
         house.end().await;
     }
 }
+
+#[tokio::test]
+async fn a_content_larger_than_the_spool_crosses_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = bytes_of(50_000_000);
+    let (a, b) = (description(1, 1 << 18, &content), description(2, 1 << 20, &content));
+    let small = Setup { spool_bound: 36 << 20, ..setup(&a, &b, &content, folder.path()) };
+    let house = house(small).await;
+    assert!(house.download(&b).await == content);
+    assert!(house.relay.spooled() <= 36 << 20);
+    let sent = house.sent.load(Ordering::SeqCst);
+    assert!(sent <= 51_000_000, "{sent} bytes were fetched for {}", content.len());
+    house.end().await;
+}

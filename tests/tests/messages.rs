@@ -35,12 +35,16 @@ const LOST: &[(&str, &[&str])] = &[
     ("http-failure", &["header *", "status"]),
     ("http-scrape-answer", &["header *", "key flags", "status"]),
     ("http-scrape-request", &["header *", "path"]),
+    ("tcp-found-answer", &["holder", "tag type"]),
+    ("tcp-offer-request", &["tag type"]),
+    ("tcp-sources-answer", &["file"]),
     ("udp-announce-answer", &["transaction"]),
     ("udp-announce-request", &["connection", "options", "transaction", "url data"]),
     ("udp-empty-answer", &["action", "message", "transaction"]),
     ("udp-error", &["transaction"]),
     ("udp-scrape-answer", &["transaction"]),
     ("udp-scrape-request", &["connection", "transaction"]),
+    ("udp-sources-answer", &["file"]),
 ];
 
 /// Kinds of messages that none of the programs sent that were captured.

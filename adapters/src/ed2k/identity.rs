@@ -8,6 +8,9 @@ use sha1::{Digest as _, Sha1};
 use super::wire::Hash;
 use crate::Host;
 
+/// How the bridge's program is called among clients and servers.
+pub const PROGRAM: &str = concat!("P2P-Bridge ", env!("CARGO_PKG_VERSION"));
+
 /// Who the bridge is in one overlay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {

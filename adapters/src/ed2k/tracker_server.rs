@@ -36,9 +36,9 @@ use super::{
     clients::Clients,
     identity::Identity,
     wire::{
-        ClientId, Tag, TagName, TagValue,
+        ClientId, Tag,
         hello::Greeting,
-        server::{Crypt, Ident, Login, ident_tag, server_flags},
+        server::{Crypt, Ident, Login, ident_tag, login_tag, server_flags},
         udp::udp_flags,
     },
 };
@@ -62,10 +62,6 @@ const UDP_FLAGS: u32 = udp_flags::EXT_GET_SOURCES
     | udp_flags::UNICODE
     | udp_flags::EXT_GET_SOURCES2
     | udp_flags::LARGE_FILES;
-/// How the server calls itself beside its name; a bridge that logs in does the same.
-const VERSION: &str = concat!("P2P-Bridge ", env!("CARGO_PKG_VERSION"));
-/// The tag of a login in which a program names itself (`CT_MOD_VERSION`).
-const MOD_VERSION: u8 = 0x55;
 /// Clients that are tried at a time whether they can be reached.
 const PROBES: usize = 256;
 /// A connection is tried after so long without a word, then so often until it is given up.
@@ -349,10 +345,8 @@ impl CallBack for Ed2kTrackerServer {
 
 /// Whether who logs in is another bridge.
 fn is_a_bridge(login: &Login) -> bool {
-    login.tags.iter().any(|tag| {
-        tag.name == TagName::Id(MOD_VERSION)
-            && matches!(&tag.value, TagValue::Text(program) if program.starts_with("P2P-Bridge"))
-    })
+    let program = login.tags.iter().find_map(|tag| tag.as_text(login_tag::PROGRAM));
+    program.is_some_and(|program| program.starts_with("P2P-Bridge "))
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ const LOGIN_TAGS: Words = &[
     (login_tag::VERSION, "version"),
     (login_tag::FLAGS, "flags"),
     (login_tag::EMULE_VERSION, "emule version"),
+    (login_tag::PROGRAM, "program"),
 ];
 const IDENT_TAGS: Words = &[
     (ident_tag::NAME, "name"),

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::ed2k::{
     clients::Hint,
+    identity,
     wire::{
         ClientId, Packet, Tag, WireError,
         hello::Crypt,
@@ -169,6 +170,7 @@ impl Ed2kTrackerClient {
                 Tag::number(login_tag::VERSION, VERSION),
                 Tag::number(login_tag::FLAGS, flags),
                 Tag::number(login_tag::EMULE_VERSION, EMULE_VERSION),
+                Tag::text(login_tag::PROGRAM, identity::PROGRAM),
             ],
         });
         put(writer, &login.to_packet(false).to_bytes()).await

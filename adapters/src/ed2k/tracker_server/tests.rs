@@ -174,6 +174,18 @@ async fn sources_are_those_that_the_asker_can_use() {
 }
 
 #[tokio::test]
+async fn a_question_of_another_bridge_does_not_go_in_circles() {
+    let running = Running::start();
+    let mut bridge = running.connect().await;
+    let tags = vec![Tag::text(login_tag::PROGRAM, crate::ed2k::identity::PROGRAM)];
+    bridge.say(&ClientMessage::Login(Login { user: hash(1), id: 0, port: 9, tags })).await;
+    bridge.welcomed().await;
+    sources(&mut bridge, ClientMessage::GetSources(wanted(7))).await;
+    assert_eq!(running.handler.asked.lock().unwrap()[0].0, Asked::PASS_ON);
+    running.end().await;
+}
+
+#[tokio::test]
 async fn clients_with_a_low_id_are_called() {
     let running = Running::start();
     let (mut asker, here) = running.high(1, 0x319).await;

@@ -17,6 +17,7 @@ use super::{Front, pace::PerAddress, session::ANSWER_TIMEOUT};
 use crate::{
     Answer, Asked,
     ed2k::{
+        identity::PROGRAM,
         translate::{file_of_hit, find_of_wanted, query_of_expression, source_of_peer},
         wire::{
             Tag,
@@ -126,7 +127,7 @@ impl Asker {
             }
             ClientDatagram::Description { challenge: Some(challenge) } => {
                 let mut tags = server.ident(server.seen_at(None)).tags;
-                tags.push(Tag::text(ident_tag::VERSION, super::VERSION));
+                tags.push(Tag::text(ident_tag::VERSION, PROGRAM));
                 ServerDatagram::Description(Description::Tags { challenge, tags })
             }
             ClientDatagram::ServerList(_) | ClientDatagram::ServerList2 => {

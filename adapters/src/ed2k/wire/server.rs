@@ -67,6 +67,8 @@ pub mod login_tag {
     pub const FLAGS: u8 = 0x20;
     /// The client's program and version (`CT_EMULE_VERSION`).
     pub const EMULE_VERSION: u8 = 0xFB;
+    /// The name of the client's program (`CT_MOD_VERSION`).
+    pub const PROGRAM: u8 = 0x55;
 }
 
 /// An IPv4 address as the protocol has it: its octets in order.

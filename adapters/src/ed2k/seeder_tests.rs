@@ -14,13 +14,14 @@ use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 use super::*;
 use crate::{
-    Attendance, Availability, Description, Host, ReadError,
+    Attendance, Availability, Description, Host, Leecher as _, ReadError, SourceError,
     ed2k::{
         aich::{hash_blocks, hash_part, hash_root, prove, wrong_runs},
         clients::{ClientsConfig, Download, Incoming},
         config::Obfuscation,
         describe::describe,
         identity::Identity,
+        leecher::Ed2kLeecher,
         wire::{
             BLOCK, PART,
             transfer::{Extended, PartStatus, decode, opcode},
@@ -253,6 +254,10 @@ impl Asker {
         self.say(Message::RequestParts { file, ranges: ranges.to_vec() }).await;
     }
 
+    async fn ask_for(&self, range: Range<u64>) {
+        self.ask(&[range]).await;
+    }
+
     /// The bytes of plain messages, which must follow on each other.
     async fn take(&mut self, range: Range<u64>) -> Vec<u8> {
         let mut got = Vec::new();
@@ -314,7 +319,7 @@ async fn a_client_is_served_as_it_asks_and_each_range_once() {
     asker.ask(&ranges).await;
     asker.ask(&ranges).await;
     let next = 2 * BLOCK..3 * BLOCK;
-    asker.ask(std::slice::from_ref(&next)).await;
+    asker.ask_for(next.clone()).await;
     for range in ranges.into_iter().chain([next]) {
         let bytes = asker.take(range.clone()).await;
         assert_eq!(bytes, memory.data[range.start as usize..range.end as usize]);
@@ -332,7 +337,7 @@ async fn bytes_that_shrink_are_compressed_for_clients_that_take_it() {
     let serving = Serving::start(&memory, 2);
     let mut asker = Asker::new(1, &memory, &serving).await;
     asker.start().await;
-    asker.ask(&[BLOCK..2 * BLOCK]).await;
+    asker.ask_for(BLOCK..2 * BLOCK).await;
     let mut packed = Vec::new();
     loop {
         match asker.hear().await {
@@ -361,12 +366,12 @@ async fn a_part_that_is_not_there_is_brought_and_who_waited_in_vain_is_served_la
     let serving = Serving::start(&memory, 1);
     let mut asker = Asker::new(1, &memory, &serving).await;
     asker.start().await;
-    asker.ask(&[PART..PART + 100]).await;
+    asker.ask_for(PART..PART + 100).await;
     memory.until(|log| log.prepared == [1]).await;
     memory.availability.add(1);
     assert_eq!(asker.take(PART..PART + 100).await, memory.data[PART as usize..]);
     memory.failing.store(1, Ordering::Relaxed);
-    asker.ask(&[0..1000]).await;
+    asker.ask_for(0..1000).await;
     assert_eq!(asker.hear().await, Message::OutOfParts);
     memory.until(|log| log.prepared == [1, 0, 0]).await;
     // Another one gets the slot meanwhile, and gives it back.
@@ -375,7 +380,7 @@ async fn a_part_that_is_not_there_is_brought_and_who_waited_in_vain_is_served_la
     other.say(Message::CancelTransfer).await;
     memory.availability.add(0);
     assert_eq!(asker.hear().await, Message::AcceptUpload);
-    asker.ask(&[0..1000]).await;
+    asker.ask_for(0..1000).await;
     assert_eq!(asker.take(0..1000).await, memory.data[..1000]);
     serving.stop().await;
 }
@@ -393,7 +398,7 @@ async fn who_waits_is_told_its_rank_and_called_when_its_turn_comes() {
         assert_eq!(asker.hear().await, Message::QueueRanking(rank));
     }
     // Without a slot nothing is given.
-    third.ask(&[0..1000]).await;
+    third.ask_for(0..1000).await;
     second.download.link.close("a test");
     assert!(matches!(second.heard().await, Incoming::Lost(_)));
     first.say(Message::CancelTransfer).await;
@@ -402,7 +407,7 @@ async fn who_waits_is_told_its_rank_and_called_when_its_turn_comes() {
         other => panic!("{other:?}"),
     }
     assert_eq!(second.hear().await, Message::AcceptUpload);
-    second.ask(&[0..1000]).await;
+    second.ask_for(0..1000).await;
     assert_eq!(second.take(0..1000).await, memory.data[..1000]);
     second.say(Message::CancelTransfer).await;
     assert_eq!(third.hear().await, Message::AcceptUpload);
@@ -422,7 +427,7 @@ async fn a_share_ends_a_turn_behind_all_that_was_asked_for() {
     let mut at = 0;
     first.ask(&[block(0), block(1)]).await;
     loop {
-        first.ask(&[block(at + 2)]).await;
+        first.ask_for(block(at + 2)).await;
         first.take(block(at)).await;
         at += 1;
         if *serving.seeder.queue.seat_of(first_key(&serving, &first)).unwrap().standing.borrow()
@@ -467,10 +472,10 @@ async fn strangers_liars_and_floods_are_answered_or_hung_up_on() {
         assert_eq!(stranger.hear().await, Message::NoSuchFile([9; 16]));
     }
     drop(stranger);
-    for bad in [99_999..100_001, 5..4, 0..MAX_BAD] {
+    for bad in [99_999..100_001, Range { start: 5, end: 4 }, 0..MAX_BAD] {
         let mut asker = Asker::new(2, &memory, &serving).await;
         asker.start().await;
-        asker.ask(&[bad]).await;
+        asker.ask_for(bad).await;
         asker.is_closed(&serving).await;
     }
     let mut cut = Asker::new(3, &memory, &serving).await;
@@ -551,4 +556,43 @@ async fn the_blocks_of_a_part_are_proven_to_who_trusts_the_root() {
         assert_eq!(asker.hear().await, Message::AichAnswer { file, recovery: None });
     }
     serving.stop().await;
+}
+
+/// Fetches the whole content, part by part, whenever there is a slot.
+async fn fetched(memory: Arc<Memory>, at: SocketAddr, mark: u8) -> Vec<u8> {
+    let (clients, stop) = (hub(mark), CancellationToken::new());
+    let serving = tokio::spawn(clients.clone().serve(Arc::new(Nothing), stop.clone()));
+    let leecher = Ed2kLeecher::new(clients, Arc::default());
+    let session = soon(leecher.open(memory.description.clone(), at)).await.unwrap();
+    let mut changes = session.changes();
+    let (length, mut got) = (memory.data.len() as u64, Vec::new());
+    while (got.len() as u64) < length {
+        let start = got.len() as u64;
+        let end = length.min(start + 3 * BLOCK).min((start / PART + 1) * PART);
+        match session.fetch(start..end).await {
+            Ok(bytes) => got.extend_from_slice(&bytes),
+            Err(SourceError::Refused(_)) => drop(changes.changed().await),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    drop(session);
+    stop.cancel();
+    soon(serving).await.unwrap();
+    got
+}
+
+#[tokio::test]
+async fn bridges_download_from_a_bridge_in_turn() {
+    for shrinks in [false, true] {
+        let memory = Memory::whole(3 * PART as usize + 77, shrinks);
+        let serving = Serving::start(&memory, 1);
+        let one = tokio::spawn(fetched(memory.clone(), serving.at, 1));
+        let other = tokio::spawn(fetched(memory.clone(), serving.at, 2));
+        for got in [soon(one).await.unwrap(), soon(other).await.unwrap()] {
+            assert!(got == memory.data, "other bytes");
+        }
+        let log = memory.until(|log| log.bytes() >= 2 * memory.data.len() as u64).await;
+        assert!(log.bytes() <= 2 * memory.data.len() as u64 + 20 * BLOCK, "{}", log.bytes());
+        serving.stop().await;
+    }
 }

@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::sync::mpsc;
@@ -17,6 +18,8 @@ use super::{
 
 /// Messages of one download that may wait to be looked at; then nothing more is read from its client.
 const INBOX: usize = 32;
+/// How long a download may keep the news of a connection waiting.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Downloads from one client.
 const MAX_DOWNLOADS: usize = 256;
 
@@ -149,8 +152,8 @@ impl Client {
     async fn tell_all(&self, message: impl Fn() -> Incoming) -> bool {
         let inboxes = self.inboxes(|_| true);
         for inbox in &inboxes {
-            // A download that was dropped needs nothing.
-            let _ = inbox.send(message()).await;
+            // A download that was dropped needs nothing; one that waits for this very connection does not read.
+            let _ = inbox.send_timeout(message(), PATIENCE).await;
         }
         !inboxes.is_empty()
     }

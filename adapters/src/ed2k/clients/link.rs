@@ -168,11 +168,6 @@ impl Link {
         self.closed.is_cancelled()
     }
 
-    /// Waits until it has ended.
-    pub(crate) async fn closed(&self) {
-        self.closed.cancelled().await;
-    }
-
     /// Why it has ended; empty while it has not.
     pub(crate) fn end(&self) -> &str {
         self.end.get().map_or("", String::as_str)

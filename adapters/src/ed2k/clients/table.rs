@@ -86,8 +86,8 @@ impl Table {
     /// it is told.
     pub(super) fn met(&mut self, link: &Arc<Link>, dialled: Option<SocketAddr>) {
         let greeting = link.greeting();
-        for endpoint in [Some(link.listens()), Some(link.endpoint()), dialled].into_iter().flatten()
-        {
+        let named = [Some(link.listens()), Some(link.endpoint()), dialled];
+        for endpoint in named.into_iter().flatten().filter(|endpoint| endpoint.port() != 0) {
             self.by_endpoint.put(endpoint, link.client());
         }
         if greeting.port != 0 {

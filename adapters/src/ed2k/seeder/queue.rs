@@ -246,11 +246,11 @@ impl State {
     fn end_turn(&mut self, key: &Key, now: Instant) {
         let mut others = self.waiting.iter().filter_map(|other| self.places.get(other));
         if others.any(|place| !place.starved) {
-            self.to_the_end(key, now);
+            self.queue_again(key, now);
         }
     }
 
-    fn to_the_end(&mut self, key: &Key, now: Instant) {
+    fn queue_again(&mut self, key: &Key, now: Instant) {
         let Some(place) = self.places.get_mut(key).filter(|place| place.is_served()) else {
             return;
         };
@@ -289,7 +289,7 @@ impl Seat {
         if let Some(place) = state.places.get_mut(&self.key) {
             place.starved = true;
         }
-        state.to_the_end(&self.key, now);
+        state.queue_again(&self.key, now);
         self.queue.fill(&mut state, now);
     }
 

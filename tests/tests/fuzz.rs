@@ -75,10 +75,14 @@ fn mutated(input: &[u8], other: &[u8], numbers: &mut Numbers) -> Vec<u8> {
 /// Runs one target over everything; the input that breaks it is printed.
 fn replay(name: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let target = targets::TARGETS.iter().find(|target| target.name == name).expect("a target");
+    let target = targets::target(name).expect("a target");
     let corpus = inputs(&root.join("fuzz/corpus").join(name));
     assert!(!corpus.is_empty(), "{name} has no corpus");
-    let fixtures = [root.join("fixtures/bittorrent"), root.join("fixtures/bittorrent/captures")];
+    let folders: &[&str] = match name.starts_with("ed2k_") {
+        true => &["ed2k", "ed2k/captures", "ed2k/clients", "ed2k/streams"],
+        false => &["bittorrent", "bittorrent/captures"],
+    };
+    let fixtures: Vec<_> = folders.iter().map(|it| root.join("fixtures").join(it)).collect();
     let inputs: Vec<_> =
         corpus.into_iter().chain(fixtures.iter().flat_map(|dir| inputs(dir))).collect();
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
@@ -105,7 +109,7 @@ macro_rules! replays {
         #[test]
         fn no_target_is_forgotten() {
             let replayed = [$(stringify!($name)),*];
-            let known: Vec<_> = targets::TARGETS.iter().map(|target| target.name).collect();
+            let known: Vec<_> = targets::all().map(|target| target.name).collect();
             assert_eq!(known, replayed);
         }
     };
@@ -114,4 +118,6 @@ macro_rules! replays {
 replays! {
     bencode http_request http_answer udp_request udp_answer peer_wire extension metainfo magnet envelope message translate
     list_csv list_json list_magnets list_links list_metalink
+    ed2k_packet ed2k_tags ed2k_from_client ed2k_from_server ed2k_udp ed2k_search ed2k_hello ed2k_transfer ed2k_obfuscation ed2k_inflate
+    ed2k_link ed2k_describe
 }

@@ -220,7 +220,7 @@ fn plain(title: &str) -> String {
         letter if letter.is_control() => ' ',
         letter => letter,
     };
-    title.trim().chars().map(letter).collect()
+    title.chars().map(letter).collect::<String>().trim().to_owned()
 }
 
 #[cfg(test)]

@@ -10,11 +10,11 @@ static TARGET: OnceLock<targets::Target> = OnceLock::new();
 libfuzzer_sys::fuzz_target!(
     init: {
         let wanted = std::env::var("FUZZ_TARGET").unwrap_or_default();
-        match targets::TARGETS.iter().find(|target| target.name == wanted) {
+        match targets::target(&wanted) {
             Some(target) => _ = TARGET.set(*target),
             None => {
                 eprintln!("FUZZ_TARGET is one of:");
-                targets::TARGETS.iter().for_each(|target| eprintln!("{}", target.name));
+                targets::all().for_each(|target| eprintln!("{}", target.name));
                 std::process::exit(2);
             }
         }

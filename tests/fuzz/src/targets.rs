@@ -23,6 +23,9 @@ use p2pbridge_nametable::exchange::{Format, Outcome, Row, Writer, magnet as link
 use p2pbridge_proto::{Body, Envelope, Name, Reply, Request, parse_magnet_names, v1};
 use prost::Message as _;
 
+#[path = "ed2k.rs"]
+mod ed2k;
+
 /// A decoder, and what is true of it. The function panics when it is not.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Target {
@@ -32,8 +35,17 @@ pub(crate) struct Target {
     pub(crate) run: fn(&[u8]),
 }
 
+/// The target of this name.
+pub(crate) fn target(name: &str) -> Option<&'static Target> {
+    all().find(|target| target.name == name)
+}
+
 /// All of them.
-pub(crate) const TARGETS: &[Target] = &[
+pub(crate) fn all() -> impl Iterator<Item = &'static Target> {
+    TARGETS.iter().chain(ed2k::TARGETS)
+}
+
+const TARGETS: &[Target] = &[
     Target { name: "bencode", run: bencode },
     Target { name: "http_request", run: http_request },
     Target { name: "http_answer", run: http_answer },

@@ -116,7 +116,10 @@ impl Wanted {
         out.extend_from_slice(&self.hash);
         let Some(size) = self.size else { return };
         match u32::try_from(size) {
-            Ok(small) if size <= MAX_32_BIT_LENGTH => out.extend_from_slice(&small.to_le_bytes()),
+            // A 0 in 32 bits says that 64 follow.
+            Ok(small) if (1..=MAX_32_BIT_LENGTH).contains(&size) => {
+                out.extend_from_slice(&small.to_le_bytes())
+            }
             _ => {
                 out.extend_from_slice(&[0; 4]);
                 out.extend_from_slice(&size.to_le_bytes());

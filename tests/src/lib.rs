@@ -13,6 +13,7 @@
 mod amule;
 mod announce;
 mod aria2;
+mod both;
 mod bridge;
 mod check;
 mod counting;
@@ -42,6 +43,7 @@ mod world;
 pub use amule::{Amule, Crypt, Hit, MULE_PORT, Mule, Shared, file_link};
 pub use announce::{Ask, Told, percent};
 pub use aria2::Aria2;
+pub use both::{Both, ed2k_hash, ed2k_server, sharing};
 pub use bridge::{Bridge, Config, OverlayConfig, Ran, TrackerConfig, bridge_binary};
 pub use check::{Json, parse_csv, parse_jsonl};
 pub use counting::Counting;
@@ -67,7 +69,7 @@ pub use tracker::{Swarm, Tracker, TrackerKind, scrape, scrape_at, scrape_http};
 pub use transmission::Transmission;
 pub use udp::UdpDoor;
 pub use verdict::{
-    check_chains, check_flow, check_overlays, crossing, is_up, record_id, sum, usage,
+    End, check_chains, check_flow, check_overlays, crossing, is_up, record_id, sum, usage,
 };
 pub use wait::{eventually, within};
 pub use world::{Place, Side, Trackers, World, mib};

@@ -28,20 +28,39 @@ pub fn sum(records: &[Json], column: &str) -> u64 {
     records.iter().map(|record| record.get(column).number()).sum()
 }
 
-/// Waits until the ledger says that `bytes` went from one torrent to another; then checks that JSON lines and CSV say the same, that no
+/// One end of a flow: an overlay, and what the content is called in it.
+#[derive(Clone, Debug)]
+pub struct End {
+    /// The overlay's id.
+    pub overlay: String,
+    /// URNs, any of which the ledger may use.
+    pub urns: Vec<String>,
+    /// The title.
+    pub title: String,
+}
+
+impl From<(&str, &Torrent)> for End {
+    fn from((overlay, torrent): (&str, &Torrent)) -> Self {
+        let (overlay, title) = (overlay.to_owned(), torrent.name.clone());
+        Self { overlay, urns: torrent.urns(), title }
+    }
+}
+
+/// Waits until the ledger says that `bytes` went from one end to another; then checks that JSON lines and CSV say the same, that no
 /// record is doubled, that the windows of a transfer join without a hole, and that next to nothing was fetched in vain. Gives the records.
 pub async fn check_flow(
     bridge: &Bridge,
-    from: (&str, &Torrent),
-    to: (&str, &Torrent),
+    from: impl Into<End>,
+    to: impl Into<End>,
     bytes: u64,
     agreement: &str,
 ) -> Vec<Json> {
+    let (from, to) = (from.into(), to.into());
     let of_flow = |record: &Json| {
-        record.get("source_overlay").text() == from.0
-            && record.get("destination_overlay").text() == to.0
-            && from.1.urns().contains(&record.get("source_name").text())
-            && to.1.urns().contains(&record.get("destination_name").text())
+        record.get("source_overlay").text() == from.overlay
+            && record.get("destination_overlay").text() == to.overlay
+            && from.urns.contains(&record.get("source_name").text())
+            && to.urns.contains(&record.get("destination_name").text())
     };
     let select =
         |records: Vec<Json>| -> Vec<Json> { records.into_iter().filter(of_flow).collect() };
@@ -59,7 +78,7 @@ pub async fn check_flow(
         assert_eq!(record.get("agreement").text(), agreement, "{record:?}");
         assert_eq!(record.get("operator").text(), "test", "{record:?}");
         assert_eq!(record.get("bridge").text(), "b1", "{record:?}");
-        assert_eq!(record.get("title").text(), to.1.name, "{record:?}");
+        assert_eq!(record.get("title").text(), to.title, "{record:?}");
     }
     check_chains(&records);
 

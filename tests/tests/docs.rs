@@ -68,6 +68,7 @@ async fn shown_commands_exist() {
             "bind",
             "unbind",
             "resolve",
+            "search",
             "of",
             "publish",
             "torrent",

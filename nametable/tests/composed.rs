@@ -1,4 +1,10 @@
 //! Descriptions that are named by their bytes alone, beside those of more than bytes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::sync::Arc;
 

@@ -74,6 +74,7 @@ async fn shown_commands_exist() {
             "torrent",
             "import",
             "magnet",
+            "search",
             "watch",
             "map",
             "list",

@@ -86,10 +86,11 @@ fn bind_item(text: &str) -> Result<v1::BindItem, CliError> {
     let label = path.file_name().map_or_else(|| rest.into(), |name| name.to_string_lossy());
     // A file with a link says what the link says.
     let link = std::str::from_utf8(&description).ok().map(str::trim).filter(|text| is_ed2k(text));
-    let said = link
-        .map(statement)
-        .transpose()
-        .map_err(|error| CliError::File { path: path.to_owned(), problem: error.to_string() })?;
+    let failed = |problem: String| CliError::File { path: path.to_owned(), problem };
+    if link.is_some_and(|text| text.lines().nth(1).is_some()) {
+        return Err(failed("it has more than a link: `names import` takes lists".to_owned()));
+    }
+    let said = link.map(statement).transpose().map_err(|error| failed(error.to_string()))?;
     Ok(v1::BindItem { description, label: label.into_owned(), overlay, content: said.flatten() })
 }
 
@@ -150,6 +151,9 @@ mod tests {
         fs::write(&path, format!("{link}\n")).unwrap();
         let item = bind_item(&format!("mule={}", path.display())).unwrap();
         assert_eq!((item.label.as_str(), item.content.unwrap().names.len()), ("x.ed2k", 2));
+        fs::write(&path, format!("{link}\n{link}\n")).unwrap();
+        let error = bind_item(&path.display().to_string()).unwrap_err().to_string();
+        assert!(error.ends_with("more than a link: `names import` takes lists"), "{error}");
         fs::write(&path, "ed2k://|file|a|7|12|/").unwrap();
         let error = bind_item(&path.display().to_string()).unwrap_err().to_string();
         assert!(error.contains("x.ed2k: ") && error.contains("no ed2k digest"), "{error}");

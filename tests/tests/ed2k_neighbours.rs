@@ -103,7 +103,7 @@ fn bad_frames() -> Vec<(&'static str, Vec<u8>)> {
 /// What a client that is logged in should not send to a server.
 fn bad_messages() -> Vec<(&'static str, Vec<u8>)> {
     let count = |count: u32, rest: &[u8]| [&count.to_le_bytes(), rest].concat();
-    let deep = [vec![0, 0].repeat(50_000), vec![1, 1, 0, b'a'].repeat(50_001)].concat();
+    let deep = [[0, 0].repeat(50_000), [1, 1, 0, b'a'].repeat(50_001)].concat();
     let file = [&[1; 16][..], &[0xFB; 6]].concat();
     vec![
         ("four milliards of files", frame(0xE3, 0x15, &count(u32::MAX, &[]))),

@@ -370,9 +370,8 @@ impl Socket {
             }
             self.inbox.reserve(4096);
             let read = self.reader.read_buf(&mut self.inbox).await;
-            match read.map_err(|error| format!("the connection has ended: {error}"))? {
-                0 => return Err("it has closed the connection".to_owned()),
-                _ => {}
+            if read.map_err(|error| format!("the connection has ended: {error}"))? == 0 {
+                return Err("it has closed the connection".to_owned());
             }
         }
     }

@@ -301,12 +301,12 @@ impl Raw {
     }
 
     /// The server ends the connection; what it says before is passed over.
-    pub(super) async fn is_closed(mut self) {
+    pub(super) async fn ends(mut self) {
         while self.packet().await.is_some() {}
     }
 
     /// The server ends the connection, after bytes that are no messages.
-    pub(super) async fn is_obscurely_closed(mut self) {
+    pub(super) async fn ends_obscurely(mut self) {
         let mut rest = Vec::new();
         // A reset is an end too.
         let _ = timeout(PATIENCE, self.stream.read_to_end(&mut rest)).await.unwrap();

@@ -78,11 +78,11 @@ async fn a_connection_may_be_obfuscated() {
     until("it is logged in", || running.server.status().0 == 1).await;
     let mut nonsense = running.connect().await;
     nonsense.send(&[&[0x11; 97][..], &[0; 41]].concat()).await;
-    nonsense.is_obscurely_closed().await;
+    nonsense.ends_obscurely().await;
     let plain = Running::with(ServerConfig { obfuscation: false, ..ServerConfig::default() });
     let mut client = plain.connect().await;
     client.send(&[0x11]).await;
-    client.is_closed().await;
+    client.ends().await;
     plain.end().await;
     running.end().await;
 }
@@ -163,13 +163,14 @@ async fn sources_are_those_that_the_asker_can_use() {
     assert_eq!(endpoints(&found), [here.at(), there.at(), own], "none that it would have to call");
     let found = sources(&mut low, ClientMessage::GetSources(wanted(99))).await;
     assert_eq!(endpoints(&found), [own]);
-    let asked = running.handler.asked.lock().unwrap();
-    let find = asked.iter().rev().find_map(|(hops, request)| match request {
-        Request::Find(find) => Some((*hops, find.length)),
-        _ => None,
-    });
+    let find = {
+        let asked = running.handler.asked.lock().unwrap();
+        asked.iter().rev().find_map(|(hops, request)| match request {
+            Request::Find(find) => Some((*hops, find.length)),
+            _ => None,
+        })
+    };
     assert_eq!(find, Some((Asked::ALL, Some(7))));
-    drop(asked);
     running.end().await;
 }
 
@@ -275,7 +276,7 @@ async fn who_logs_in_again_takes_the_place_of_the_session_before() {
     assert!(running.handler.of(7).is_empty(), "taken back before it is offered again");
     again.offer(&[7]).await;
     again.settled().await;
-    first.is_closed().await;
+    first.ends().await;
     assert_eq!(running.handler.of(7).len(), 1);
     assert_eq!(running.server.status(), (1, 1));
     running.end().await;
@@ -303,7 +304,7 @@ async fn what_is_no_login_ends_the_connection() {
     for bytes in [&get_list, &cut_login, &bad_tag, &bomb, &long[..], b"GET / HTTP/1.1\r\n\r\n"] {
         let mut raw = running.connect().await;
         raw.send(bytes).await;
-        raw.is_closed().await;
+        raw.ends().await;
     }
     let counts = running.counts();
     assert_eq!((counts.malformed, counts.answered, counts.sessions), (3, 0, Some(0)));
@@ -342,7 +343,7 @@ async fn messages_that_are_not_understood_are_rejected_and_too_many_end_the_sess
             break;
         }
     }
-    client.is_closed().await;
+    client.ends().await;
     until("it has left", || running.server.status() == (0, 0)).await;
     running.end().await;
 }
@@ -371,7 +372,7 @@ async fn a_client_that_reads_nothing_is_not_answered_without_end() {
 async fn there_is_room_for_so_many_and_no_more() {
     let running = Running::with(ServerConfig { max_sessions: 1, ..ServerConfig::default() });
     let mut client = running.low(1).await;
-    running.connect().await.is_closed().await;
+    running.connect().await.ends().await;
     assert_eq!(running.counts().shed, 1);
     client.settled().await;
     running.end().await;

@@ -78,12 +78,16 @@ fn proposal(description: &Description, overlay: &str) -> Proposal {
         title: description.title.clone(),
         length: description.length,
         unit: description.unit,
-        files: vec![ProposedFile {
-            path: "file".into(),
-            offset: 0,
-            length: description.length,
-            digest: None,
-        }],
+        files: description
+            .files
+            .iter()
+            .map(|file| ProposedFile {
+                path: file.path.clone(),
+                offset: file.offset,
+                length: file.length,
+                digest: file.digest,
+            })
+            .collect(),
         overlays: vec![id(overlay)],
         label: description.title.clone(),
         stated_by: "test".into(),

@@ -199,6 +199,38 @@ impl Driver {
             }
             self.want_chunk(wanted, consumer, chunk, false);
         }
+        if wanted.bytes <= most {
+            self.want_ends(wanted, consumer);
+        }
+    }
+
+    /// Adds what is missing of the sources' chunks in which a consumer's name begins and ends: they may reach into other
+    /// contents, and only as a whole they verify the bytes in them.
+    fn want_ends(&self, wanted: &mut Wants, consumer: usize) {
+        let shared = &self.shared;
+        let name = shared.consumers[consumer].name;
+        let extents = shared.names[name].binding.layout.extents().iter();
+        let ends = extents.filter(|extent| extent.length > 0).flat_map(|extent| {
+            let run = extent.content_range();
+            let first = shared.grid.blocks_in(extent.content, run.start, run.start + 1);
+            first.chain(shared.grid.blocks_in(extent.content, run.end - 1, run.end))
+        });
+        for end in ends.filter(|end| !self.is_vouched(*end, name)) {
+            let block = &shared.grid.blocks()[end];
+            let connected = self.sources.connected().values().map(|source| source.origin.name);
+            let mut verifying = connected.filter(|origin| self.names[*origin].known);
+            let of = verifying.find_map(|origin| {
+                Some((origin, shared.names[origin].places.chunks(block).next()?))
+            });
+            let Some(of) = of else { continue };
+            for part in shared.grid.parts(&shared.names[of.0].binding.layout, of.1) {
+                let Part::Block(block) = part else { continue };
+                if matches!(self.blocks[block], State::Missing) {
+                    let want = Want { block, consumer, of, soon: false };
+                    wanted.add(want, shared.grid.blocks()[block].length);
+                }
+            }
+        }
     }
 
     /// Adds what is missing of a consumer's chunk.

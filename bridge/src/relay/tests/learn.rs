@@ -96,6 +96,34 @@ async fn hashes_are_made_of_all_bytes_that_another_name_has_verified() {
     }
 }
 
+/// The chunks in which it begins and ends reach into other files of the source's name: only with these bytes they can be verified.
+#[tokio::test]
+async fn hashes_are_made_of_one_file_among_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let (before, after) = (100_003_usize, 50_001);
+    let whole = bytes_of(before + 3_000_000 + after);
+    let content = whole.slice(before..before + 3_000_000);
+    let file = |path: &str, offset: usize, length: usize| FileSpan {
+        path: path.into(),
+        offset: offset as u64,
+        length: length as u64,
+        digest: None,
+    };
+    let files = vec![
+        file("before", 0, before),
+        file("file", before, content.len()),
+        file("then", before + content.len(), after),
+    ];
+    let unit = 1 << 16;
+    let a = Arc::new(Description { files, ..(*description(1, unit, &whole)).clone() });
+    let (b, _) = unknown(2, 1 << 20, &content, true);
+    let house = house(setup(&a, &b, vec![(1, whole)], folder.path(), table())).await;
+    assert!(house.pull(&b, &shuffled(3, 5), 184_320).await == content);
+    let sent = house.sent.load(Ordering::SeqCst);
+    assert!(sent <= content.len() as u64 + 2 * unit, "{sent}");
+    house.end().await;
+}
+
 #[tokio::test]
 async fn bytes_that_are_not_of_the_name_disprove_its_binding() {
     let folder = tempfile::tempdir().unwrap();

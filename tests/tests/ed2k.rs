@@ -11,12 +11,14 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use p2pbridge_tests::{
-    Both, Bridge, Client, Crypt, Limits, Mule, Scene, UNREACHABLE_PORT, check_chains, check_flow,
-    crossing, ed2k_server, eventually, fill, in_namespace, is_up, mib, public, sha256_file,
-    sharing, sum, usage,
+    Both, Bridge, Client, Config, Crypt, Ed2kOverlay, Limits, Make, Mule, OverlayConfig, Peer,
+    Scene, Torrent, Tracker, TrackerKind, UNREACHABLE_PORT, What, check_chains, check_flow,
+    crossing, ed2k_hash, ed2k_server, eventually, file_link, fill, free_port, in_namespace, is_up,
+    mib, public, sha256_file, sharing, sum, usage,
 };
 
 const SIZE: u64 = mib(24) + 4_321;
+const PART: u64 = 9_728_000;
 
 /// What differs between the cases.
 struct Case {
@@ -248,6 +250,86 @@ in_namespace! {
         let wire = sum(&records, "bytes_wire");
         assert!(wire * 100 <= SIZE * 101, "{wire} bytes fetched");
     }
+
+    /// One file of a torrent with several is asked for by its link: only its bytes cross, and the pieces that it shares with others.
+    async fn one_file_of_a_torrent() {
+        let scene = Scene::new();
+        let root = scene.dir("source").join("album");
+        for (name, length, seed) in [("1.flac", mib(5) + 7, 55), ("2.flac", PART + 99, 56), ("3.flac", mib(6), 57)] {
+            fill(&root.join(name), length, seed);
+        }
+        let both = Both::new(&scene, &root).await;
+        let _seeder = both.seed(&scene, Client::Aria2, Limits::default()).await;
+        let (bridge, server) = both.front(&scene).await;
+        let wanted = root.join("2.flac");
+        let link = file_link("2.flac", PART + 99, &ed2k_hash(&wanted).await);
+        let torrent = format!("bt={}", both.torrent.path.display());
+        bridge.must(["names", "bind", &torrent, &format!("ed={link}")]).await;
+        let mut bob = Mule::new(&scene, "bob", public(4)).start(&scene, Some(server)).await;
+        bob.logged_in().await;
+        bob.download(&link).await;
+        let got = bob.finished("2.flac", 60).await;
+        assert_eq!(sha256_file(&got), sha256_file(&wanted));
+        let all = bridge.json(["overlays", "--json"]).await;
+        let fetched = crossing(&all, "bt", "ed").get("fetched_bytes").number();
+        assert!(fetched <= PART + 99 + 2 * (1 << 18), "{fetched} bytes fetched");
+    }
+
+    /// Lengths at which eD2k counts parts in its own way, and one byte; both ways.
+    async fn odd_lengths() {
+        let lengths = [1, PART - 1, PART, 2 * PART];
+        let scene = Scene::new();
+        let alice = Mule::new(&scene, "alice", public(3));
+        let (near, far) = (scene.dir("near"), alice.incoming());
+        for (index, length) in (0..).zip(lengths) {
+            fill(&near.join(format!("near{index}.bin")), length, 60 + index);
+            fill(&far.join(format!("far{index}.bin")), length, 70 + index);
+        }
+        let shared = alice.prepare(&scene, lengths.len()).await;
+        let (kind, port) = (TrackerKind::OpenHttp, free_port());
+        let near_torrent = folder(&scene, &near, &kind.url(port)).await;
+        let far_torrent = folder(&scene, &far, &kind.url(port)).await;
+        let tracker = Tracker::start(&scene, kind, port, &[near_torrent.v1, far_torrent.v1]).await;
+        let (source, what) = (near.parent().unwrap(), What::from(&near_torrent));
+        let _seeder = Peer::seed(Client::Aria2, &scene, &what, source, Limits::default()).await;
+        tracker.counts(&near_torrent.v1, 1, 0, 20).await;
+        let overlay = Ed2kOverlay::front("ed", public(2));
+        let server = overlay.server();
+        let config = Config::empty(&scene)
+            .with_bittorrent(OverlayConfig::new("bt", &[tracker.url()]))
+            .with_ed2k(overlay)
+            .with_route("ed", "bt", "demo-1")
+            .with_route("bt", "ed", "demo-2");
+        let bridge = Bridge::start(&scene, &config).await;
+        let _alice = sharing(&scene, &alice, (&bridge, server), lengths.len() as u64).await;
+        let mut bob = Mule::new(&scene, "bob", public(4)).start(&scene, Some(server)).await;
+        bob.logged_in().await;
+        for (dir, torrent, word) in [(&near, &near_torrent, "near"), (&far, &far_torrent, "far")] {
+            let torrent = format!("bt={}", torrent.path.display());
+            for (index, length) in (0..).zip(lengths) {
+                let name = format!("{word}{index}.bin");
+                let hash = ed2k_hash(&dir.join(&name)).await;
+                let amuled = shared.iter().find(|shared| shared.name == name);
+                assert!(amuled.is_none_or(|amuled| amuled.hash == hash), "{name}: {amuled:?}");
+                let link = file_link(&name, length, &hash);
+                bridge.must(["names", "bind", &torrent, &format!("ed={link}")]).await;
+                if word == "near" {
+                    bob.download(&link).await;
+                }
+            }
+        }
+        let (dir, what) = (scene.dir("leech"), What::from(&far_torrent));
+        let mut leecher = Peer::leech(Client::Aria2, &scene, &what, &dir, Limits::default()).await;
+        leecher.finished(60).await;
+        let got = dir.join(far.file_name().unwrap());
+        for index in 0..lengths.len() {
+            let name = format!("far{index}.bin");
+            assert_eq!(sha256_file(&got.join(&name)), sha256_file(&far.join(&name)), "{name}");
+            let name = format!("near{index}.bin");
+            let got = bob.finished(&name, 60).await;
+            assert_eq!(sha256_file(&got), sha256_file(&near.join(&name)), "{name}");
+        }
+    }
 }
 
 fn low_id(by: Served) -> Case {
@@ -268,4 +350,11 @@ fn words(path: &Path) {
     }
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, text).unwrap();
+}
+
+/// A torrent of a folder, made at this tracker.
+async fn folder(scene: &Scene, dir: &Path, url: &str) -> Torrent {
+    let name = dir.file_name().unwrap().to_str().unwrap();
+    let out = scene.file(&format!("{name}.torrent"));
+    Torrent::make(Make::V1(18), dir, name, url, &out).await
 }

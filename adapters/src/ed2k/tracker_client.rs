@@ -24,7 +24,7 @@ use p2pbridge_proto::{
     Reply, Request, Scheme, Search, SearchResult,
 };
 use tokio::{
-    sync::{Notify, Semaphore, watch},
+    sync::{Notify, Semaphore, oneshot, watch},
     time::{Instant, sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -39,7 +39,7 @@ use super::{
     translate::{expression_of_query, offer_of_announce, result_of_answer},
     wire::{
         ClientId, Hash,
-        server::{ClientMessage, Wanted, server_flags},
+        server::{ClientMessage, SearchAnswer, Wanted, server_flags},
     },
 };
 use crate::{Budget, TrackerClient, TrackerHealth, listen};
@@ -56,6 +56,8 @@ const MAX_HASHES: usize = 4;
 /// The most results of a search, and the most questions for more of them.
 const MAX_RESULTS: usize = 1000;
 const MAX_MORE: usize = 5;
+/// How long the answer to a search may take that was given up: the next one waits for it, to have its own.
+const LATE: Duration = Duration::from_secs(60);
 
 /// To which servers the bridge logs in, and as whom.
 #[derive(Debug, Clone)]
@@ -87,9 +89,18 @@ pub struct Ed2kTrackerClient {
     /// There is something new to offer.
     offered: Notify,
     memory: Mutex<Memory>,
-    /// Held by whoever searches: an answer does not say to what.
-    turn: tokio::sync::Mutex<()>,
+    /// Held by whoever searches: an answer does not say to what. In it is a search that was given up before its answer.
+    turn: tokio::sync::Mutex<Option<Owed>>,
     room: Semaphore,
+}
+
+/// The answer to a search, from when it is asked until it comes.
+struct Owed {
+    /// The session's number.
+    session: u64,
+    answer: oneshot::Receiver<SearchAnswer>,
+    /// Until when it may come.
+    until: Instant,
 }
 
 /// A session that others may use, until this is dropped.
@@ -128,7 +139,7 @@ impl Ed2kTrackerClient {
             offers: Mutex::default(),
             offered: Notify::new(),
             memory: Mutex::default(),
-            turn: tokio::sync::Mutex::new(()),
+            turn: tokio::sync::Mutex::default(),
             room: Semaphore::new(MAX_CALLS),
         });
         client.clients.set_call_back(Arc::new(Caller(Arc::downgrade(&client))));
@@ -271,8 +282,7 @@ impl Ed2kTrackerClient {
             return Err(Fault::new(ErrorCode::Unsupported, text));
         }
         let leave_by = leave_by(deadline);
-        let ticket = line.server.limiter.admit(leave_by).await?;
-        ticket.message(leave_by).await?;
+        let _ticket = line.admit(leave_by).await?;
         let answer = self.memory().ask(wanted.hash, Instant::now());
         let obfuscated = self.crypt().supports && line.can(server_flags::OBFUSCATION);
         let message = match obfuscated {
@@ -330,15 +340,30 @@ impl Ed2kTrackerClient {
         let expression = expression_of_query(&search.query);
         let line = self.line(deadline).await?;
         let busy = |_| Fault::new(ErrorCode::Overloaded, "other searches are under way");
-        let _turn = timeout_at(deadline, self.turn.lock()).await.map_err(busy)?;
+        let mut turn = timeout_at(deadline, self.turn.lock()).await.map_err(busy)?;
+        if let Some(owed) = turn.as_mut().filter(|owed| owed.session == line.number) {
+            tokio::select! {
+                _ = &mut owed.answer => {}
+                () = sleep_until(owed.until) => {}
+                () = line.closed() => return Err(line.gone()),
+                () = sleep_until(deadline) => {
+                    let text = "the server has not answered an earlier search yet";
+                    return Err(Fault::new(ErrorCode::Overloaded, text));
+                }
+            }
+        }
+        *turn = None;
         let mut found = SearchResult::default();
         let mut question = ClientMessage::Search(expression);
         for _ in 0..=MAX_MORE {
             let answer = line.search();
             line.ask(&question, leave_by(deadline)).await?;
             let sent = Instant::now();
+            let until = sent.checked_add(LATE).unwrap_or(deadline);
+            // It is owed even when whoever searches goes away.
+            let owed = turn.insert(Owed { session: line.number, answer, until });
             let answer = tokio::select! {
-                Ok(answer) = answer => result_of_answer(&answer),
+                Ok(answer) = &mut owed.answer => result_of_answer(&answer),
                 () = line.closed() => return Err(line.gone()),
                 () = sleep_until(deadline) => {
                     line.unanswered.fetch_add(1, Ordering::Relaxed);
@@ -346,6 +371,7 @@ impl Ed2kTrackerClient {
                     return Err(Fault::new(ErrorCode::Unavailable, text));
                 }
             };
+            *turn = None;
             line.server.answers(sent.elapsed());
             let none = answer.hits.is_empty();
             found.truncated = answer.truncated;

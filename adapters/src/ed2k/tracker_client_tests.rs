@@ -112,6 +112,10 @@ impl Drop for Subject {
 
 impl Subject {
     async fn new(servers: Vec<Ed2kServerLink>) -> Self {
+        Self::with(servers, Budget { per_second: 1000, in_flight: 16 }).await
+    }
+
+    async fn with(servers: Vec<Ed2kServerLink>, budget: Budget) -> Self {
         let overlay: OverlayId = "e".parse().unwrap();
         let identity = Arc::new(Identity::new(&Host { mark: *b"abcdef" }, &"e".parse().unwrap()));
         let clients = ClientsConfig {
@@ -121,12 +125,8 @@ impl Subject {
             obfuscation: Obfuscation::Accepted,
         };
         let clients = Clients::bind(&overlay, &clients, identity.clone()).unwrap();
-        let config = ClientConfig {
-            servers,
-            nick: "bridge".to_owned(),
-            public: Vec::new(),
-            budget: Budget { per_second: 1000, in_flight: 16 },
-        };
+        let config =
+            ClientConfig { servers, nick: "bridge".to_owned(), public: Vec::new(), budget };
         let book = Arc::new(SourceBook::default());
         let client = Ed2kTrackerClient::new(&overlay, &config, identity, clients, book);
         let run = client.clone();
@@ -459,4 +459,114 @@ async fn it_logs_in_to_what_a_real_server_said() {
     }
     subject.until(|health| health.standing == "high id 198.51.100.3").await;
     subject.until(|health| health.users.is_some()).await;
+}
+
+/// Lets so much time pass at once.
+async fn passes(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+impl Visitor {
+    /// The next message that is no offer.
+    async fn question(&mut self) -> ClientMessage {
+        loop {
+            match self.next().await {
+                ClientMessage::Offer(_) => {}
+                question => return question,
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_knows_no_sources_is_asked_for_something_else_before_it_is_given_up() {
+    let server = Fake::new().await;
+    let subject = Subject::new(vec![server.link()]).await;
+    let (mut visitor, _) = server.logged_in(high([127, 0, 0, 1])).await;
+    subject.until(|health| !health.standing.is_empty()).await;
+    let line = subject.client.line.borrow().clone().unwrap();
+    for _ in 0..2 {
+        line.unanswered.store(8, Ordering::Relaxed);
+        passes(Duration::from_secs(301)).await;
+        assert_eq!(visitor.question().await, ClientMessage::GetServerList);
+        visitor.say(&ServerMessage::ServerList(Vec::new())).await;
+        let answered = async {
+            while line.unanswered.load(Ordering::Relaxed) > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(SOON, answered).await.unwrap();
+        passes(Duration::from_secs(61)).await;
+    }
+    assert_eq!(subject.health().last_error, None);
+    line.unanswered.store(8, Ordering::Relaxed);
+    passes(Duration::from_secs(301)).await;
+    assert_eq!(visitor.question().await, ClientMessage::GetServerList);
+    passes(Duration::from_secs(61)).await;
+    visitor.has_closed().await;
+    subject.until(|health| health.last_error.is_some()).await;
+    let error = subject.health().last_error.unwrap();
+    assert!(error.contains("not answered anything"), "{error}");
+}
+
+#[tokio::test]
+async fn more_questions_than_the_budget_allows_do_not_stop_the_session() {
+    let server = Fake::new().await;
+    let subject = Subject::with(vec![server.link()], Budget { per_second: 16, in_flight: 1 }).await;
+    let (mut visitor, _) = server.logged_in(high([127, 0, 0, 1])).await;
+    subject.until(|health| !health.standing.is_empty()).await;
+    // None is answered: all room is taken, and the places to wait too.
+    let _asked: Vec<_> = (0..70)
+        .map(|number| {
+            let names = vec![Name::ed2k([number; 16])];
+            subject.announces(Announce { names, ..announce(PeerEvent::Started) })
+        })
+        .collect();
+    subject.until(|health| health.shed > 40).await;
+    // The first offer is about to be made.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    visitor.say(&ServerMessage::Status { users: 1, files: 2 }).await;
+    subject.until(|health| health.users == Some(1)).await;
+    assert!(subject.health().shed < 200, "{:?}", subject.health());
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_too_late_is_not_that_to_the_next_search() {
+    let server = Fake::new().await;
+    let subject = Subject::new(vec![server.link()]).await;
+    let (mut visitor, _) = server.logged_in(high([127, 0, 0, 1])).await;
+    subject.until(|health| !health.standing.is_empty()).await;
+    let searches = |words: &str| {
+        let search = Search { query: Query::Words(words.to_owned()), max_results: None };
+        let (client, search) = (subject.client.clone(), Request::Search(search));
+        tokio::spawn(async move { client.call(search, Instant::now() + SOON).await })
+    };
+    let results = |name: &str| {
+        let files = vec![FileRecord::new([1; 16], Holder::NOBODY, name, 9)];
+        ServerMessage::SearchResult(SearchAnswer { files, more: Some(false) })
+    };
+    let one = searches("one");
+    assert!(matches!(visitor.question().await, ClientMessage::Search(_)));
+    // Whoever searches goes away; the server still answers.
+    one.abort();
+    assert!(one.await.unwrap_err().is_cancelled());
+    let two = searches("two");
+    visitor.say(&results("one.txt")).await;
+    assert!(matches!(visitor.question().await, ClientMessage::Search(_)));
+    visitor.say(&results("two.txt")).await;
+    let Ok(Reply::Found(two)) = two.await.unwrap() else { panic!("no results") };
+    assert_eq!(two.hits[0].title, "two.txt");
+    // One that is never answered is not waited for for ever.
+    let three = searches("three");
+    assert!(matches!(visitor.question().await, ClientMessage::Search(_)));
+    three.abort();
+    assert!(three.await.unwrap_err().is_cancelled());
+    passes(LATE).await;
+    let four = searches("four");
+    assert!(matches!(visitor.question().await, ClientMessage::Search(_)));
+    visitor.say(&results("four.txt")).await;
+    let Ok(Reply::Found(four)) = four.await.unwrap() else { panic!("no results") };
+    assert_eq!(four.hits[0].title, "four.txt");
 }

@@ -16,9 +16,12 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::server::Server;
-use crate::ed2k::wire::{
-    ClientId,
-    server::{ClientMessage, SearchAnswer, server_flags},
+use crate::{
+    budget::{Shed, Ticket},
+    ed2k::wire::{
+        ClientId,
+        server::{ClientMessage, SearchAnswer, server_flags},
+    },
 };
 
 /// Messages that wait to be written.
@@ -114,9 +117,15 @@ impl Line {
         message: &ClientMessage,
         leave_by: Instant,
     ) -> Result<(), Fault> {
+        let _ticket = self.admit(leave_by).await?;
+        self.send(message, false).await
+    }
+
+    /// Waits until the server's budget lets a message leave, which must be sent at once then.
+    pub(super) async fn admit(&self, leave_by: Instant) -> Result<Ticket<'_>, Shed> {
         let ticket = self.server.limiter.admit(leave_by).await?;
         ticket.message(leave_by).await?;
-        self.send(message, false).await
+        Ok(ticket)
     }
 
     /// What is given gets the answer to the next search.

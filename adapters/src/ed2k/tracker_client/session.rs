@@ -2,6 +2,7 @@
 
 use std::{
     net::{SocketAddr, SocketAddrV4},
+    pin::pin,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -26,15 +27,18 @@ use super::{
     line::Line,
     server::{Server, shown},
 };
-use crate::ed2k::{
-    clients::Hint,
-    identity,
-    wire::{
-        ClientId, Packet, Tag, WireError,
-        hello::Crypt,
-        server::{
-            CallbackRequested, ClientMessage, FoundSources, Holder, IdChange, Login, ServerMessage,
-            client_flags, decode_from_server, login_tag, server_flags,
+use crate::{
+    budget::Shed,
+    ed2k::{
+        clients::Hint,
+        identity,
+        wire::{
+            ClientId, Packet, Tag, WireError,
+            hello::Crypt,
+            server::{
+                CallbackRequested, ClientMessage, FoundSources, Holder, IdChange, Login,
+                ServerMessage, client_flags, decode_from_server, login_tag, server_flags,
+            },
         },
     },
 };
@@ -54,9 +58,11 @@ const MAX_MESSAGES: u32 = 5_000;
 const WHILE: Duration = Duration::from_secs(10);
 /// Clients that are connected to at the same time because they have asked for it.
 const MAX_CALLED: usize = 16;
-/// A server that has not said a word for so long, and has left so many questions without an answer, is gone.
+/// A server that has not said a word for so long, and has left so many questions without an answer, is asked for other
+/// servers. That is answered even by one that knows no sources; who does not within the time is gone.
 const SILENCE: Duration = Duration::from_secs(300);
 const MAX_UNANSWERED: u32 = 8;
+const LAST_WORD: Duration = Duration::from_secs(60);
 /// Files of one offer, as eMule has it.
 const BATCH: usize = 200;
 /// Between two offers, and before the first: what comes together is offered together.
@@ -224,18 +230,15 @@ impl Ed2kTrackerClient {
     /// Takes what the server says, until that ends the session.
     async fn listen(&self, socket: &mut Socket, line: &Line) -> String {
         let mut calls: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
+        let mut last_words = pin!(self.last_words(line));
         loop {
             let message = tokio::select! {
                 message = socket.next() => message,
                 Some(()) = calls.next() => continue,
-                () = sleep(SILENCE) => {
-                    if line.unanswered.load(Ordering::Relaxed) >= MAX_UNANSWERED {
-                        return format!("it has not answered anything for {SILENCE:?}");
-                    }
-                    continue;
-                }
+                problem = &mut last_words => return problem,
             };
             line.unanswered.store(0, Ordering::Relaxed);
+            last_words.set(self.last_words(line));
             match message {
                 Ok(Some(ServerMessage::CallbackRequested(asked))) => {
                     if calls.len() < MAX_CALLED {
@@ -251,6 +254,22 @@ impl Ed2kTrackerClient {
                 }
                 Ok(None) => {}
                 Err(problem) => return problem,
+            }
+        }
+    }
+
+    /// Ends when a server that says nothing must be gone. To be begun anew with each of its messages.
+    async fn last_words(&self, line: &Line) -> String {
+        loop {
+            sleep(SILENCE).await;
+            if line.unanswered.load(Ordering::Relaxed) < MAX_UNANSWERED {
+                continue;
+            }
+            let by = Instant::now().checked_add(LAST_WORD).unwrap_or_else(Instant::now);
+            // Without the budget to ask nothing is known of it.
+            if line.ask(&ClientMessage::GetServerList, by).await.is_ok() {
+                sleep(LAST_WORD).await;
+                return format!("it has not answered anything for {:?}", SILENCE + LAST_WORD);
             }
         }
     }
@@ -319,17 +338,17 @@ impl Ed2kTrackerClient {
     async fn offer_all(&self, line: &Line) -> Fault {
         loop {
             sleep(GATHERING).await;
-            loop {
+            let large = || line.can(server_flags::LARGE_FILES);
+            while self.offers().is_untold(line.number, large()) {
                 let by = Instant::now().checked_add(KEEP_ALIVE).unwrap_or_else(Instant::now);
-                let Ok(ticket) = line.server.limiter.admit(by).await else { continue };
-                let large = line.can(server_flags::LARGE_FILES);
-                if !self.offers().is_untold(line.number, large) {
-                    break;
-                }
-                if ticket.message(by).await.is_err() {
-                    continue;
-                }
-                let mut files = self.offers().batch(line.number, BATCH, large);
+                let ticket = match line.admit(by).await {
+                    Ok(ticket) => ticket,
+                    Err(Shed { retry_after, .. }) => {
+                        sleep(retry_after).await;
+                        continue;
+                    }
+                };
+                let mut files = self.offers().batch(line.number, BATCH, large());
                 if !line.can(server_flags::ZLIB) {
                     // It does not know the marks of complete and incomplete files.
                     let id = if line.is_high() { line.id() } else { ClientId::Low(0) };

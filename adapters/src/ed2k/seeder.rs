@@ -16,8 +16,8 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use p2pbridge_proto::{Name, Scheme};
 use tokio::{
-    sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    sync::{Semaphore, mpsc},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
@@ -51,7 +51,7 @@ const LOOK: Duration = Duration::from_secs(5);
 const FEEDING: Duration = Duration::from_secs(1800);
 /// How long until they are asked for again.
 const AGAIN: Duration = Duration::from_secs(15);
-/// Clients for which missing bytes are asked for at a time.
+/// Clients for which missing bytes are asked for at a time; the others wait for that.
 const MAX_FED: usize = 200;
 
 /// Serves eD2k clients of one overlay.
@@ -62,6 +62,7 @@ pub struct Ed2kSeeder {
     library: OnceLock<Arc<dyn Library>>,
     invited: Mutex<HashMap<Hash, Vec<SocketAddr>>>,
     trees: Arc<Trees>,
+    feeding: Semaphore,
     tasks: TaskTracker,
     stop: CancellationToken,
     /// Taken by the one call of `serve`.
@@ -74,15 +75,17 @@ impl Ed2kSeeder {
     #[must_use]
     pub fn new(clients: Arc<Clients>, upload_slots: usize, sources: Arc<SourceBook>) -> Arc<Self> {
         let (queue, calls) = Queue::new(upload_slots);
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         Arc::new(Self {
             clients,
             queue,
             sources,
             library: OnceLock::new(),
             invited: Mutex::default(),
-            trees: Arc::default(),
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
+            trees: Trees::new(tasks.clone(), stop.clone()),
+            feeding: Semaphore::new(MAX_FED),
+            tasks,
+            stop,
             calls: Mutex::new(Some(calls)),
         })
     }
@@ -120,26 +123,26 @@ impl Ed2kSeeder {
         records
     }
 
-    /// Asks for a part on behalf of a client that waits for it, until it is there: the client is fed then.
-    fn feed_later(self: &Arc<Self>, key: Key, what: Served, part: u32) {
-        if self.tasks.len() >= MAX_FED {
-            debug!("nothing is asked for on behalf of a client: too many wait");
-            return;
-        }
+    /// Asks for a part on behalf of a client that waits for it, until it is there or cannot be had for long: either way
+    /// the client is called then. There is one such task for each place in the queue at most: `fed` ends it.
+    fn feed_later(self: &Arc<Self>, key: Key, what: Served, part: u32, fed: CancellationToken) {
         let (seeder, Served { file, reader, .. }) = (self.clone(), what);
         let feed = async move {
-            let until = Instant::now() + FEEDING;
-            while reader.prepare(part).await.is_err() {
-                if Instant::now() >= until || reader.retired().is_cancelled() {
-                    return;
+            let retired = reader.retired().clone();
+            let brought = retired.run_until_cancelled(timeout(FEEDING, async {
+                let _turn = seeder.feeding.acquire().await;
+                while reader.prepare(part).await.is_err() {
+                    sleep(AGAIN).await;
                 }
-                sleep(AGAIN).await;
+            }));
+            if !matches!(brought.await, Some(Ok(()))) {
+                debug!(part, "bytes that a client waits for have not come");
             }
             seeder.queue.feed(&key, &file);
         };
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
-            let _ = stop.run_until_cancelled(feed).await;
+            let _ = stop.run_until_cancelled(fed.run_until_cancelled(feed)).await;
         });
     }
 

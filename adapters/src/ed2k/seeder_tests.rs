@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use flate2::read::ZlibDecoder;
+use futures::FutureExt as _;
 use md4::{Digest as _, Md4};
 use p2pbridge_proto::Bits;
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
@@ -39,6 +40,7 @@ struct Memory {
     log: watch::Sender<Log>,
     /// So many preparations fail at once.
     failing: AtomicUsize,
+    reads: AtomicUsize,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -80,6 +82,7 @@ impl Memory {
             retired: CancellationToken::new(),
             log: watch::Sender::default(),
             failing: AtomicUsize::new(0),
+            reads: AtomicUsize::new(0),
         })
     }
 
@@ -134,6 +137,7 @@ impl ContentReader for Reader {
     }
 
     async fn read(&self, range: Range<u64>) -> Result<Bytes, ReadError> {
+        self.0.reads.fetch_add(1, Ordering::Relaxed);
         Ok(self.0.data.slice(range.start as usize..range.end as usize))
     }
 
@@ -204,6 +208,7 @@ impl Serving {
 /// A client that asks.
 struct Asker {
     download: Download,
+    at: SocketAddr,
     file: Hash,
     stop: CancellationToken,
 }
@@ -226,7 +231,7 @@ impl Asker {
         let (clients, stop) = (hub(mark), CancellationToken::new());
         tokio::spawn(clients.clone().serve(Arc::new(Nothing), stop.clone()));
         let download = soon(clients.download(serving.at, file)).await.unwrap();
-        Self { download, file, stop }
+        Self { download, at: clients.endpoints()[0], file, stop }
     }
 
     async fn say(&self, message: Message) {
@@ -355,8 +360,14 @@ async fn bytes_that_shrink_are_compressed_for_clients_that_take_it() {
     ZlibDecoder::new(&packed[..]).read_to_end(&mut bytes).unwrap();
     assert_eq!(bytes, memory.data[BLOCK as usize..2 * BLOCK as usize]);
     assert!(packed.len() < bytes.len() / 4);
-    let log = memory.until(|log| log.bytes() > 0).await;
-    assert_eq!(log.served, vec![BLOCK..2 * BLOCK]);
+    // Each message tells of its share.
+    let log = memory.until(|log| log.bytes() >= BLOCK).await;
+    let mut at = BLOCK;
+    for range in log.served {
+        assert_eq!(range.start, at);
+        at = range.end;
+    }
+    assert_eq!(at, 2 * BLOCK);
     serving.stop().await;
 }
 
@@ -383,6 +394,79 @@ async fn a_part_that_is_not_there_is_brought_and_who_waited_in_vain_is_served_la
     asker.ask_for(0..1000).await;
     assert_eq!(asker.take(0..1000).await, memory.data[..1000]);
     serving.stop().await;
+}
+
+#[tokio::test]
+async fn who_waited_in_vain_and_asks_again_has_its_turn() {
+    let memory = Memory::new(1000, false);
+    memory.failing.store(usize::MAX, Ordering::Relaxed);
+    let serving = Serving::start(&memory, 1);
+    let mut asker = Asker::new(1, &memory, &serving).await;
+    for _ in 0..3 {
+        asker.start().await;
+        asker.ask_for(0..1000).await;
+        assert_eq!(asker.hear().await, Message::OutOfParts);
+    }
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_put_away_is_not_waited_for() {
+    let memory = Memory::whole(1000, false);
+    let serving = Serving::start(&memory, 1);
+    let asker = Asker::new(1, &memory, &serving).await;
+    let mut session = Session::new(serving.seeder.clone(), asker.download.link.clone());
+    let file = memory.file;
+    for _ in 0..100 {
+        session.on_message(Message::FileStatusRequest(file)).await.unwrap();
+        session.on_message(Message::EndOfDownload(file)).await.unwrap();
+    }
+    session.on_message(Message::FileStatusRequest(file)).await.unwrap();
+    assert_eq!(session.watched(), 1);
+    drop(session);
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn an_upload_is_not_idle_while_its_last_range_waits_for_room() {
+    let memory = Memory::whole(3 * PART as usize, false);
+    let serving = Serving::start(&memory, 1);
+    // It reads nothing that is sent to it.
+    let asker = Asker::new(1, &memory, &serving).await;
+    let link = soon(serving.seeder.clients.link_to(asker.at)).await.unwrap();
+    let mut upload = upload::Upload::new(link);
+    let reader: Arc<dyn ContentReader> = Arc::new(Reader(memory.clone()));
+    let attendance = reader.attend(asker.at).into();
+    let what = Served { file: memory.file, reader, attendance };
+    let mut stuck = false;
+    for at in 0..50 {
+        upload.ask(&what, at * 3 * BLOCK..(at + 1) * 3 * BLOCK);
+        assert!(!upload.is_idle());
+        if timeout(Duration::from_secs(1), upload.next()).await.is_err() {
+            stuck = true;
+            break;
+        }
+        assert!(upload.is_idle());
+    }
+    assert!(stuck && !upload.is_idle());
+    upload.clear();
+    assert!(upload.is_idle());
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn hashes_of_blocks_are_made_to_the_end_and_once() {
+    let memory = Memory::whole(PART as usize + 1000, false);
+    let file = Ed2kFile::of(&memory.description).unwrap();
+    let trees = Trees::new(TaskTracker::new(), CancellationToken::new());
+    let recovery = || {
+        let reader = Arc::new(Reader(memory.clone()));
+        trees.clone().recovery(reader, file.clone(), 1, file.aich.unwrap())
+    };
+    // The first one who asks goes at once.
+    assert!(recovery().now_or_never().is_none());
+    assert!(soon(recovery()).await.is_some() && soon(recovery()).await.is_some());
+    assert_eq!(memory.reads.load(Ordering::Relaxed), 2 + 2);
 }
 
 #[tokio::test]
@@ -536,6 +620,13 @@ async fn the_blocks_of_a_part_are_proven_to_who_trusts_the_root() {
         Message::AichRoot { root, .. } => root,
         other => panic!("{other:?}"),
     };
+    // Who has got nothing cannot have got a corrupt part.
+    asker.say(Message::AichRequest { file, part: 0, root }).await;
+    assert_eq!(asker.hear().await, Message::AichAnswer { file, recovery: None });
+    asker.start().await;
+    asker.ask_for(0..100).await;
+    asker.take(0..100).await;
+    assert_eq!(memory.reads.load(Ordering::Relaxed), 1);
     for part in [1, 0] {
         asker.say(Message::AichRequest { file, part, root }).await;
         let recovery = match asker.hear().await {

@@ -163,6 +163,11 @@ impl Link {
         self.epoch.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Whether data waits to be written.
+    pub(crate) fn has_data(&self) -> bool {
+        self.room.available_permits() < ROOM
+    }
+
     /// Whether it has ended.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.is_cancelled()

@@ -13,6 +13,8 @@ use tokio::{
     time::Instant,
 };
 
+use tokio_util::sync::{CancellationToken, DropGuard};
+
 use super::super::{
     clients::{Client, Key, Need},
     wire::{Hash, PART},
@@ -85,6 +87,8 @@ struct Place {
     standing: watch::Sender<Standing>,
     /// It waits for bytes that are not there; others go first.
     starved: bool,
+    /// Ends what is done to feed it.
+    feeding: Option<DropGuard>,
     asked: Instant,
     /// When its turn began, or it last asked for something in it.
     began: Instant,
@@ -125,6 +129,7 @@ impl Queue {
                 file,
                 standing: watch::Sender::new(Standing::Waiting),
                 starved: false,
+                feeding: None,
                 asked: now,
                 began: now,
                 used: now,
@@ -137,7 +142,8 @@ impl Queue {
         let Some(place) = state.places.get_mut(&key) else { return Asked::Full };
         place.endpoint = at;
         place.asked = now;
-        place.starved &= place.file == file;
+        // Who asks again is given a chance, and starves again if it must.
+        place.starved = false;
         place.file = file;
         // Who has asked is here, and need not be called.
         let standing = place.standing.subscribe();
@@ -282,15 +288,19 @@ impl Seat {
         }
     }
 
-    /// The bytes that the client wants are not there: it waits without a slot until [`Queue::feed`].
-    pub(super) fn starves(&self) {
-        let now = Instant::now();
+    /// The bytes that the client wants are not there: it waits without a slot until [`Queue::feed`], or until it asks
+    /// again. Whoever feeds it does so until the token is cancelled: it starves for something else then, or is gone.
+    pub(super) fn starves(&self) -> CancellationToken {
+        let (now, fed) = (Instant::now(), CancellationToken::new());
         let mut state = self.queue.lock();
+        let guard = fed.clone().drop_guard();
         if let Some(place) = state.places.get_mut(&self.key) {
             place.starved = true;
+            place.feeding = Some(guard);
         }
         state.queue_again(&self.key, now);
         self.queue.fill(&mut state, now);
+        fed
     }
 
     /// The client wants nothing more.
@@ -390,8 +400,8 @@ mod tests {
         let mut crowd = Crowd::new(1);
         let (one, _) = crowd.ask(1);
         let (two, _) = crowd.ask(2);
-        one.starves();
-        assert!(is_served(&two) && !is_served(&one));
+        let feeding = one.starves();
+        assert!(is_served(&two) && !is_served(&one) && !feeding.is_cancelled());
         two.leave();
         assert!(!is_served(&one) && crowd.queue.waiting() == 1);
         crowd.queue.feed(&one.key, &[0; 16]);
@@ -402,6 +412,20 @@ mod tests {
         crowd.queue.feed(&key, &FILE);
         assert_eq!(crowd.calls.try_recv().unwrap().client.key(), key);
         assert!(is_served(&crowd.queue.seat_of(key).unwrap()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_starves_and_asks_again_has_a_chance_again_and_one_feeding() {
+        let crowd = Crowd::new(1);
+        let (one, _) = crowd.ask(1);
+        let first = one.starves();
+        assert!(!is_served(&one));
+        let (one, rank) = crowd.ask(1);
+        assert!(is_served(&one) && rank == 0);
+        let second = one.starves();
+        assert!(first.is_cancelled() && !second.is_cancelled());
+        one.leave();
+        assert!(second.is_cancelled());
     }
 
     #[tokio::test(start_paused = true)]

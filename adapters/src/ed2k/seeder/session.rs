@@ -9,6 +9,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval},
 };
+use tokio_util::sync::DropGuard;
 use tracing::debug;
 
 use super::{
@@ -36,7 +37,7 @@ const WORD: Duration = Duration::from_secs(25);
 
 /// Why a session has ended.
 #[derive(Debug, Error)]
-enum End {
+pub(super) enum End {
     #[error(transparent)]
     Gone(#[from] Gone),
     #[error("a message cannot be read: {0}")]
@@ -82,6 +83,8 @@ struct File {
     native: Arc<Ed2kFile>,
     /// The client waits for the hashes of the parts.
     wants_hashes: bool,
+    /// Ends the wait for the retirement with the file.
+    _waits: DropGuard,
 }
 
 impl Session {
@@ -140,7 +143,7 @@ impl Session {
         }
     }
 
-    async fn on_message(&mut self, message: Message) -> Result<(), End> {
+    pub(super) async fn on_message(&mut self, message: Message) -> Result<(), End> {
         if self.turn != Turn::Open || !matches!(message, Message::RequestParts { .. }) {
             self.questions = self.questions.checked_sub(1).ok_or(End::Flood)?;
         }
@@ -194,6 +197,13 @@ impl Session {
             // Multipackets are among these: the greeting says that they are not taken.
             _ => Ok(()),
         }
+    }
+
+    /// Files whose retirement is waited for.
+    #[cfg(test)]
+    pub(super) fn watched(&mut self) -> usize {
+        while let Some(Some(_)) = self.retired.next().now_or_never() {}
+        self.retired.len()
     }
 
     async fn on_name(&mut self, file: Hash, extended: Option<Extended>) -> Result<(), End> {
@@ -259,6 +269,7 @@ impl Session {
             }
             self.upload.ask(served, range);
         }
+        self.seeder.trees.takes(self.link.client().key(), file);
         if let Some(seat) = &self.seat {
             seat.used();
         }
@@ -288,10 +299,13 @@ impl Session {
         if !self.open(&file).await? {
             return Ok(());
         }
-        let known = self.files.last().filter(|file| file.native.aich == Some(root));
+        let trees = &self.seeder.trees;
+        let known = self.files.last().filter(|known| {
+            known.native.aich == Some(root) && trees.has_taken(self.link.client().key(), file)
+        });
         if let (Some(File { served, native, .. }), true) = (known, self.answers.is_empty()) {
-            let trees = self.seeder.trees.clone();
-            let recovery = trees.recovery(served.reader.clone(), native.clone(), part, root);
+            let recovery =
+                trees.clone().recovery(served.reader.clone(), native.clone(), part, root);
             let answer = recovery.map(move |recovery| Message::AichAnswer { file, recovery });
             self.answers.push(answer.boxed());
             return Ok(());
@@ -313,7 +327,8 @@ impl Session {
         if self.files.len() >= MAX_FILES {
             self.files.remove(0);
         }
-        let retired = reader.retired().clone();
+        let retired = reader.retired().child_token();
+        let waits = retired.clone().drop_guard();
         let hash = *file;
         self.retired.push(
             async move {
@@ -326,7 +341,7 @@ impl Session {
         // Until it tells: who asks lacks something.
         attendance.holds(Bits::none(native.part_count()));
         let served = Served { file: hash, reader, attendance };
-        self.files.push(File { served, native, wants_hashes: false });
+        self.files.push(File { served, native, wants_hashes: false, _waits: waits });
         Ok(true)
     }
 
@@ -403,9 +418,9 @@ impl Session {
             Event::Missing(what, part, error) => {
                 debug!(remote = %self.link.remote(), part, %error, "bytes are missing");
                 if let Some(seat) = &mut self.seat {
-                    seat.starves();
+                    let fed = seat.starves();
                     seat.standing.borrow_and_update();
-                    self.seeder.feed_later(self.link.client().key(), what, part);
+                    self.seeder.feed_later(self.link.client().key(), what, part, fed);
                 }
                 self.end_turn().await
             }
@@ -417,7 +432,7 @@ impl Session {
         self.questions = self.questions.saturating_add(QUESTIONS_A_SECOND).min(QUESTIONS);
         self.tell_hashes().await?;
         let brings = !self.upload.is_idle();
-        if let (true, Some(seat)) = (brings, &self.seat) {
+        if let (true, Some(seat)) = (brings || self.link.has_data(), &self.seat) {
             seat.used();
         }
         let waits = brings || self.files.iter().any(|file| file.wants_hashes);

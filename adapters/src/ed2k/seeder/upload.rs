@@ -107,9 +107,9 @@ impl Upload {
         }
     }
 
-    /// Whether nothing is asked for.
+    /// Whether all that was asked for is queued to be written.
     pub(super) fn is_idle(&self) -> bool {
-        self.open.is_empty()
+        self.open.is_empty() && self.sending.is_none()
     }
 
     /// Forgets all that is asked for, and what was answered.
@@ -222,19 +222,21 @@ fn plain_runs(what: &Served, mut start: u64, mut bytes: Bytes) -> Vec<Run> {
     runs
 }
 
-/// The stream's last message carries the news that the range was served.
+/// Each message carries the news that its share of the range was served.
 fn packed_runs(what: &Served, start: u64, length: usize, packed: Bytes) -> Vec<Run> {
     let whole = u32::try_from(packed.len()).unwrap_or(u32::MAX);
-    let mut left = packed;
+    let served = |packed: u64| {
+        let share = (length as u64).saturating_mul(packed) / u64::from(whole).max(1);
+        start.saturating_add(share)
+    };
+    let (mut left, mut sent) = (packed, 0);
     let mut runs = Vec::with_capacity(2 * left.len().div_ceil(PIECE));
     while !left.is_empty() {
         let data = left.split_to(piece(left.len()));
         runs.push(Run::plain(compressed_part_head(&what.file, start, whole, data.len())));
-        runs.push(Run::plain(data));
-    }
-    if let Some(last) = runs.last_mut() {
-        let end = start.saturating_add(length as u64);
-        last.served = Some((what.attendance.clone(), start..end));
+        let share = served(sent)..served(sent + data.len() as u64);
+        sent += data.len() as u64;
+        runs.push(Run { bytes: data, served: Some((what.attendance.clone(), share)), room: None });
     }
     runs
 }

@@ -24,6 +24,7 @@ use p2pbridge_nametable::{MemoryStore, NameTable, Proposal, ProposedFile};
 use p2pbridge_proto::{
     Announce, FileKind, Name, OverlayId, Peer, Query, Reply, Request, Scheme, Search,
 };
+use tokio::runtime::Runtime;
 
 /// Words that titles are made of.
 const WORDS: u64 = 200_000;
@@ -34,11 +35,13 @@ fn main() {
     let titles = std::env::args().nth(1);
     let titles = titles.map_or(1_000_000, |text| text.parse().expect("a number of titles"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { run(titles) });
+    // Searches run on threads of their own.
+    let _inside = runtime.enter();
+    run(&runtime, titles);
 }
 
 /// Prints the costs with so many announced titles, and a tenth of that bound.
-fn run(titles: u64) {
+fn run(runtime: &Runtime, titles: u64) {
     let id = |text: &str| text.parse::<OverlayId>().unwrap();
     let table = Arc::new(NameTable::open(Box::new(MemoryStore::new())).unwrap());
     let count = usize::try_from(titles).unwrap();
@@ -62,7 +65,7 @@ fn run(titles: u64) {
         let asked = Asked { overlay: &overlay, hop_limit: Asked::ALL, one_family: false };
         match handler.handle(asked, request) {
             Answer::Now(answer) => answer.unwrap(),
-            Answer::Later(_) => panic!("it has nobody to wait for"),
+            Answer::Later(answer) => runtime.block_on(answer).unwrap(),
         }
     };
     let announce = |number: u64, title: String| {

@@ -29,7 +29,7 @@ use self::{
     neighbours::Neighbours,
     overlay::Overlay,
     peers::PeerBook,
-    search::{Announced, Bound, Found, Searcher, View},
+    search::{Announced, Bound, Found, Room, Searcher, View},
 };
 use crate::{
     routes::Routes,
@@ -72,7 +72,7 @@ impl MessageHandler {
         routes: &Routes,
         chooser: &Arc<Chooser>,
     ) -> Self {
-        let bound = Bound::follow(names);
+        let (bound, searches) = (Bound::follow(names), Room::new());
         let book = |parts: &OverlayParts| {
             let gate = |client: &Arc<dyn TrackerClient>| {
                 Arc::new(Gate::new(parts.id.clone(), client.clone(), Handle::current()))
@@ -105,6 +105,7 @@ impl MessageHandler {
                 names: names.clone(),
                 neighbours,
                 bound: bound.clone(),
+                searches: searches.clone(),
                 schemes: parts.schemes,
                 givers: gives.map(|route| route.from.clone()).collect(),
             };

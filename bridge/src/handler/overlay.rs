@@ -15,7 +15,7 @@ use super::{
     flights::Flight,
     neighbours::Neighbours,
     peers::{Asker, PeerBook, sum},
-    search::{self, Bound, Found, Searcher, View},
+    search::{self, Bound, Found, Room, Searcher, View},
     swarms::{SwarmTable, want},
 };
 
@@ -32,6 +32,8 @@ pub(super) struct Overlay {
     pub(super) neighbours: Neighbours,
     /// The titles of what is bound.
     pub(super) bound: Arc<Bound>,
+    /// Where searches wait for their turn.
+    pub(super) searches: Room,
     /// The schemes of the names that its peers use.
     pub(super) schemes: &'static [Scheme],
     /// The overlays whose contents may come here.
@@ -97,9 +99,10 @@ impl Overlay {
             (Request::SwarmQuery(query), ..) => {
                 Answer::Now(Ok(Reply::Swarms(sizes(table, &query.names))))
             }
-            (Request::Search(search), ..) => {
-                Answer::Now(self.search(table, &search).map(Reply::Found))
-            }
+            (Request::Search(search), ..) => match self.search(search) {
+                Ok(found) => Answer::Later(found.map(|found| found.map(Reply::Found)).boxed()),
+                Err(fault) => Answer::Now(Err(fault)),
+            },
         }
     }
 
@@ -115,7 +118,11 @@ impl Overlay {
     }
 
     /// Asks for the bridge itself: of its own swarms, and of the trackers.
-    pub(super) async fn ask(&self, request: Request, patience: Duration) -> Result<Reply, Fault> {
+    pub(super) async fn ask(
+        self: &Arc<Self>,
+        request: Request,
+        patience: Duration,
+    ) -> Result<Reply, Fault> {
         let Some(table) = &self.own.table else {
             return match &self.own.gate {
                 Some(gate) => gate.ask(request, patience).await,
@@ -142,7 +149,7 @@ impl Overlay {
                 (shorts(&find.names), want(find.num_want))
             }
             Request::SwarmQuery(query) => return Ok(Reply::Swarms(sizes(table, &query.names))),
-            Request::Search(search) => return self.search(table, search).map(Reply::Found),
+            Request::Search(search) => return self.search(search.clone())?.await.map(Reply::Found),
         };
         let mut list = table.list();
         let regular = match &request {
@@ -172,16 +179,24 @@ impl Overlay {
         }
     }
 
-    /// What this overlay's peers can have: what they announced themselves, and what may come from others.
-    fn search(&self, table: &SwarmTable, search: &Search) -> Result<SearchResult, Fault> {
-        search::check(search)?;
-        // Peers that have long been silent are cleared out before they are counted.
-        let _ = table.size(Instant::now());
-        let view = OverlayView { overlay: self, table };
-        let searcher = Searcher::new(search, &self.names, &view).bound(&self.bound);
-        Ok(match &self.own.titles {
-            Some(titles) => searcher.announced(titles).result(),
-            None => searcher.result(),
+    /// What this overlay's peers can have: what they announced themselves, and what may come from others. It is looked
+    /// for off the async threads.
+    fn search(
+        self: &Arc<Self>,
+        search: Search,
+    ) -> Result<impl Future<Output = Result<SearchResult, Fault>> + Send + 'static, Fault> {
+        search::check(&search)?;
+        let this = self.clone();
+        self.searches.take(move || {
+            let table = this.table()?;
+            // Peers that have long been silent are cleared out before they are counted.
+            let _ = table.size(Instant::now());
+            let view = OverlayView { overlay: &this, table };
+            let searcher = Searcher::new(&search, &this.names, &view).bound(&this.bound);
+            Ok(match &this.own.titles {
+                Some(titles) => searcher.announced(titles).result(),
+                None => searcher.result(),
+            })
         })
     }
 

@@ -64,7 +64,11 @@ impl Announced {
         self.read(TitleCounts::of)
     }
 
-    /// Lets a search read the titles.
+    /// What a search reads.
+    pub(super) fn titles(&self) -> &RwLock<Index<Name>> {
+        &self.titles
+    }
+
     pub(super) fn read<T>(&self, search: impl FnOnce(&Index<Name>) -> T) -> T {
         search(&self.titles.read().unwrap_or_else(PoisonError::into_inner))
     }

@@ -103,13 +103,13 @@ impl<K: Copy + Eq + Hash> Index<K> {
         }
     }
 
-    /// Gives what a term holds for, until it is told to stop. Gives whether it has seen all: a search costs so much
+    /// Gives what a term holds for, until it is told to stop instead of how many steps that takes. Gives whether it has seen all: a search costs so much
     /// and no more.
     pub(super) fn search(
         &self,
         term: &dyn Fn(&RandomState) -> Term,
         sources: &dyn Fn(&K) -> u32,
-        mut each: impl FnMut(&K, &str, u64) -> bool,
+        mut each: impl FnMut(&K, &str, u64) -> Option<usize>,
     ) -> bool {
         let (term, mut work) = (term(&self.hasher), Work(WORK));
         let cost = LOOK + term.cost();
@@ -120,10 +120,12 @@ impl<K: Copy + Eq + Hash> Index<K> {
                 let (title, length) = (&*entry.title, entry.length);
                 let sources = || sources(&entry.key);
                 let item = Item::new(title, length, &self.hasher, &sources);
-                if term.matches(&item) && !each(&entry.key, title, length) {
-                    return false;
+                let mut steps = cost + title.len();
+                if term.matches(&item) {
+                    let Some(more) = each(&entry.key, title, length) else { return false };
+                    steps += more;
                 }
-                work.take(cost + title.len())
+                work.take(steps)
             };
             let seen = match segment.candidates(&term, &mut work) {
                 Some(places) => {

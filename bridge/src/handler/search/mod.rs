@@ -4,6 +4,7 @@ mod announced;
 mod bound;
 mod index;
 mod query;
+mod room;
 mod segment;
 mod words;
 
@@ -11,7 +12,7 @@ use std::{
     cmp::Reverse,
     collections::HashSet,
     hash::{Hash, RandomState},
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use p2pbridge_nametable::{Binding, Content, NameTable};
@@ -19,7 +20,7 @@ use p2pbridge_proto::{
     ContentId, ErrorCode, Evidence, Fault, Name, Search, SearchHit, SearchResult,
 };
 
-pub(super) use self::{announced::Announced, bound::Bound};
+pub(super) use self::{announced::Announced, bound::Bound, room::Room};
 use self::{index::Index, query::Term};
 
 /// Results that an answer has when the asker did not say how many it wants, and at most.
@@ -27,6 +28,8 @@ const DEFAULT_RESULTS: usize = 200;
 const MOST_RESULTS: usize = 1_000;
 /// Of so many that match, the best are given.
 const LOOKED_AT: usize = 2_000;
+/// What it costs to see how the asker has one of them, in the index's steps.
+const FOUND: usize = 300;
 /// Bindings of a content that are looked at.
 const BINDINGS: usize = 64;
 
@@ -100,8 +103,8 @@ impl<'a, V: View> Searcher<'a, V> {
             let binding = names.get(main)?;
             view.names(binding.names.clone(), &[binding])
         };
-        self.look(&bound.files.read().unwrap_or_else(PoisonError::into_inner), &file);
-        self.look(&bound.wholes.read().unwrap_or_else(PoisonError::into_inner), &whole);
+        self.look(&bound.files, &file);
+        self.look(&bound.wholes, &whole);
         self
     }
 
@@ -114,7 +117,7 @@ impl<'a, V: View> Searcher<'a, V> {
             same.insert(0, *name);
             view.names(same, &[])
         };
-        announced.read(|titles| self.look(titles, &found));
+        self.look(announced.titles(), &found);
         self
     }
 
@@ -135,22 +138,31 @@ impl<'a, V: View> Searcher<'a, V> {
         SearchResult { hits, truncated }
     }
 
-    fn look<K: Copy + Eq + Hash>(&mut self, index: &Index<K>, found: &dyn Fn(&K) -> Option<Found>) {
+    /// What matches is gathered under the lock; how the asker has it is seen after it.
+    fn look<K: Copy + Eq + Hash>(
+        &mut self,
+        index: &RwLock<Index<K>>,
+        found: &dyn Fn(&K) -> Option<Found>,
+    ) {
         let term = |hasher: &RandomState| Term::new(&self.search.query, hasher);
         let sources = |key: &K| found(key).map_or(0, |found| found.sources);
-        let (mut left, hits, given) = (LOOKED_AT, &mut self.hits, &mut self.given);
+        let mut matches = Vec::new();
+        let index = index.read().unwrap_or_else(PoisonError::into_inner);
         let all = index.search(&term, &sources, |key, title, length| {
-            if let Some(Found { names, sources, complete }) = found(key)
-                && !names.iter().any(|name| given.contains(name))
-            {
-                given.extend(names.iter().copied());
-                let title = title.to_owned();
-                hits.push(SearchHit { names, title, length, sources, complete_sources: complete });
-            }
-            left -= 1;
-            left > 0
+            matches.push((*key, title.to_owned(), length));
+            (matches.len() < LOOKED_AT).then_some(FOUND)
         });
+        drop(index);
         self.truncated |= !all;
+        for (key, title, length) in matches {
+            if let Some(Found { names, sources, complete }) = found(&key)
+                && !names.iter().any(|name| self.given.contains(name))
+            {
+                self.given.extend(names.iter().copied());
+                let complete_sources = complete;
+                self.hits.push(SearchHit { names, title, length, sources, complete_sources });
+            }
+        }
     }
 }
 

@@ -20,7 +20,7 @@ fn find(index: &Index<u32>, query: &Query) -> (BTreeSet<u32>, bool) {
     let term = |hasher: &RandomState| Term::new(query, hasher);
     let all = index.search(&term, &|key| key % 7, |key, _, _| {
         found.insert(*key);
-        true
+        Some(0)
     });
     (found, all)
 }
@@ -136,6 +136,12 @@ fn a_search_costs_so_much_and_no_more() {
     let everything = words("the same title for all of them");
     let many = Query::All(vec![Query::Any(vec![everything; 8]), Query::MaxSize(0)]);
     assert!(!find(&index, &many).1);
+    let (mut seen, term) = (0, |hasher: &RandomState| Term::new(&words("same"), hasher));
+    let all = index.search(&term, &|_| 0, |_, _, _| {
+        seen += 1;
+        Some(100_000)
+    });
+    assert!(!all && seen <= 10, "{seen}: what is done with what is found costs too");
 }
 
 fn name(number: u32) -> Name {

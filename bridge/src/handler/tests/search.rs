@@ -120,6 +120,33 @@ async fn peers_find_what_others_announced_and_what_a_route_may_bring() {
     assert_eq!(fault.code, ErrorCode::BadRequest);
 }
 
+#[tokio::test]
+async fn nobody_waits_for_the_searches_of_others_and_too_many_are_refused() {
+    let handler = house(vec![front("a")], &table(), Vec::new());
+    let announce = announced(1, 1, "film", PeerEvent::Started);
+    asked(&handler, "a", Asked::ALL, announce).await.unwrap();
+    let overlay = id("a");
+    let search = Search { query: Query::Words("film".to_owned()), max_results: None };
+    let ask = || {
+        let asked = Asked { overlay: &overlay, hop_limit: Asked::ALL, one_family: false };
+        handler.handle(asked, Request::Search(search.clone()))
+    };
+    let (mut later, mut refused) = (Vec::new(), Vec::new());
+    for _ in 0..200 {
+        match ask() {
+            Answer::Later(answer) => later.push(answer),
+            Answer::Now(answer) => refused.push(answer.unwrap_err()),
+        }
+    }
+    assert!((2..100).contains(&later.len()), "{}", later.len());
+    let is_told = |fault: &Fault| (fault.code, fault.retry_after.is_some());
+    assert!(refused.iter().all(|fault| is_told(fault) == (ErrorCode::Overloaded, true)));
+    for answer in futures::future::join_all(later).await {
+        assert!(matches!(answer, Ok(Reply::Found(found)) if found.hits.len() == 1));
+    }
+    assert!(matches!(ask(), Answer::Later(_)), "the room is free again");
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_has_been_silent_for_long_is_found_no_more() {
     let handler = house(vec![front("a")], &table(), Vec::new());

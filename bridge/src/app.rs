@@ -221,7 +221,7 @@ impl App {
         if config.names.compose {
             let follows = relay.clone();
             let in_use = Arc::new(move |name: &_| follows.in_use(name));
-            let composer = Composer::new(desk.clone(), composing, in_use);
+            let composer = Composer::new(desk.clone(), composing, in_use, alarms.clone());
             tasks.spawn(composer.run(stops.relay.clone()));
         }
         let relay_task = tokio::spawn(relay.clone().run(stops.relay.clone()));

@@ -2,18 +2,19 @@
 //! a file of a bound description is bound in the overlays to which, or from which, its bytes may cross.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use p2pbridge_adapters::{AboutFile, Descriptor, registry};
-use p2pbridge_nametable::{Binding, COMPOSED, Content, EMPTY_CONTENT, FileEntry};
+use p2pbridge_nametable::{BindError, Binding, COMPOSED, Content, EMPTY_CONTENT, FileEntry};
 use p2pbridge_proto::{ContentId, Evidence, Name, OverlayId};
 use tokio_util::sync::CancellationToken;
 
 use super::{NameDesk, NameFault, proposal_of};
-use crate::routes::Routes;
+use crate::{routes::Routes, status::alarms::Alarms};
 
 /// How often it is seen whether names have changed.
 const LOOK: Duration = Duration::from_millis(500);
@@ -21,8 +22,10 @@ const LOOK: Duration = Duration::from_millis(500);
 const REST: u32 = 20;
 /// The most bindings that are composed.
 const MOST: usize = 10_000;
-/// The most compositions that are remembered because they came to nothing.
-const MOST_REFUSED: usize = 10_000;
+/// The alarm that there are more.
+const TOO_MANY: &str = "composed names";
+/// What a store or a disk does not take is tried again after so long.
+const AGAIN: Duration = Duration::from_secs(30);
 /// A new name ends the transfers of the names that share its bytes, and begins them anew with it. So it comes when
 /// nothing has moved for so long,
 const QUIET: Duration = Duration::from_secs(5);
@@ -39,8 +42,12 @@ pub struct Composer {
     in_use: InUse,
     /// Names for whose bytes to rest, with the bytes taken, since when these are the same, and since when it waits.
     waiting: HashMap<Name, (u64, Instant, Instant)>,
-    /// What came to nothing, and would again.
-    refused: HashSet<(Name, ContentId)>,
+    /// What came to nothing, and would again as long as no more is known of it: its print.
+    refused: HashMap<Name, u64>,
+    /// Something failed that may go well another time: then.
+    again: Option<Instant>,
+    alarms: Arc<Alarms>,
+    most: usize,
 }
 
 /// A name that is to be bound.
@@ -62,13 +69,21 @@ struct Plan {
     wanted: BTreeMap<Name, Wanted>,
     composed: Vec<Arc<Binding>>,
     left_out: usize,
+    /// How many names each binding asks for, those aside that another has asked for.
+    asked: Vec<usize>,
 }
 
 impl Composer {
     /// One that has done nothing yet.
     #[must_use]
-    pub fn new(desk: Arc<NameDesk>, routes: Arc<Routes>, in_use: InUse) -> Self {
-        Self { desk, routes, in_use, waiting: HashMap::new(), refused: HashSet::new() }
+    pub fn new(
+        desk: Arc<NameDesk>,
+        routes: Arc<Routes>,
+        in_use: InUse,
+        alarms: Arc<Alarms>,
+    ) -> Self {
+        let (waiting, refused) = (HashMap::new(), HashMap::new());
+        Self { desk, routes, in_use, waiting, refused, again: None, alarms, most: MOST }
     }
 
     /// Follows the names until told to stop.
@@ -77,7 +92,8 @@ impl Composer {
         loop {
             let changes = self.desk.table().changes();
             let mut rest = LOOK;
-            if seen != Some(changes) || !self.waiting.is_empty() {
+            let is_due = self.again.is_some_and(|again| again <= Instant::now());
+            if seen != Some(changes) || !self.waiting.is_empty() || is_due {
                 seen = Some(changes);
                 let started = Instant::now();
                 let round = tokio::task::spawn_blocking(move || {
@@ -115,24 +131,37 @@ impl Composer {
     /// Brings the composed bindings in line with what is known now.
     fn round(&mut self, now: Instant) {
         let plan = self.plan();
-        if plan.left_out > 0 {
-            tracing::warn!(left_out = plan.left_out, most = MOST, "too many names to compose all");
+        match plan.left_out {
+            0 => self.alarms.clear(TOO_MANY),
+            left_out => {
+                let most = self.most;
+                let text =
+                    format!("{left_out} names of files are not composed: there are {most} at most");
+                self.alarms.raise(TOO_MANY, text);
+            }
         }
         self.waiting.retain(|name, _| plan.wanted.contains_key(name));
+        self.refused.retain(|name, _| plan.wanted.contains_key(name));
+        let rests = self.again.is_some_and(|again| now < again);
+        self.again = self.again.filter(|_| rests);
         for binding in &plan.composed {
             let stays =
                 plan.wanted.get(&binding.name()).is_some_and(|wanted| fits(binding, wanted));
             if !stays && let Err(error) = self.desk.table().decompose(&binding.name()) {
-                tracing::warn!(name = %binding.name(), %error, "a composed name stays bound");
+                if self.again.is_none() {
+                    tracing::warn!(name = %binding.name(), %error, "a composed name stays bound");
+                }
+                self.again.get_or_insert(now + AGAIN);
             }
         }
         for (name, wanted) in &plan.wanted {
             let is_new = self.desk.table().get(name).is_none();
             if is_new
-                && !self.refused.contains(&(*name, wanted.content))
+                && !rests
+                && self.refused.get(name) != Some(&wanted.print())
                 && self.rests(name, wanted, now)
             {
-                self.compose(name, wanted);
+                self.compose(name, wanted, now);
             }
         }
     }
@@ -154,7 +183,7 @@ impl Composer {
         rests
     }
 
-    fn compose(&mut self, name: &Name, wanted: &Wanted) {
+    fn compose(&mut self, name: &Name, wanted: &Wanted, now: Instant) {
         match self.desk.compose(wanted) {
             Ok(Some(binding)) if has(&binding, wanted) => {
                 let overlays: Vec<_> = wanted.overlays.iter().map(OverlayId::as_str).collect();
@@ -167,6 +196,13 @@ impl Composer {
                 let _ = self.desk.table().decompose(name);
                 self.refuse(name, wanted);
             }
+            Err(error) if may_pass(&error) => {
+                // Of many that fail together one is told.
+                if self.again.is_none() {
+                    tracing::warn!(%name, %error, "a description is not composed yet");
+                }
+                self.again.get_or_insert(now + AGAIN);
+            }
             Err(error) => {
                 tracing::warn!(%name, %error, "a description is not composed");
                 self.refuse(name, wanted);
@@ -175,14 +211,18 @@ impl Composer {
     }
 
     fn refuse(&mut self, name: &Name, wanted: &Wanted) {
-        if self.refused.len() >= MOST_REFUSED {
-            self.refused.clear();
-        }
-        self.refused.insert((*name, wanted.content));
+        self.refused.insert(*name, wanted.print());
     }
 
-    /// Looks at every binding that somebody has stated.
+    /// What there should be. Where that is too much, each binding has its share: one of very many files does not shut
+    /// out the others.
     fn plan(&self) -> Plan {
+        let plan = self.plan_with(usize::MAX);
+        if plan.left_out == 0 { plan } else { self.plan_with(share(plan.asked, self.most)) }
+    }
+
+    /// Looks at every binding that somebody has stated, and takes so many names of each.
+    fn plan_with(&self, share: usize) -> Plan {
         let composing: Vec<&'static Descriptor> =
             registry::PROTOCOLS.iter().copied().filter(|it| it.compose.is_some()).collect();
         let mut plan = Plan::default();
@@ -191,15 +231,24 @@ impl Composer {
                 plan.composed.push(Arc::clone(binding));
                 return;
             }
+            let mut asked = 0;
             for protocol in &composing {
                 let overlays = self.overlays(protocol, binding);
                 if overlays.is_empty() {
                     continue;
                 }
                 for file in binding.files.iter().filter(|file| file.content != EMPTY_CONTENT) {
-                    self.plan_file(&mut plan, protocol, &overlays, binding, file);
+                    self.plan_file(
+                        &mut plan,
+                        protocol,
+                        &overlays,
+                        binding,
+                        file,
+                        (&mut asked, share),
+                    );
                 }
             }
+            plan.asked.extend((asked > 0).then_some(asked));
         });
         plan
     }
@@ -211,6 +260,7 @@ impl Composer {
         overlays: &BTreeSet<OverlayId>,
         binding: &Binding,
         file: &FileEntry,
+        (asked, share): (&mut usize, usize),
     ) {
         let Some(content) = self.desk.table().content(&file.content) else { return };
         for name in sure(&content).filter(|name| protocol.schemes.contains(&name.scheme())) {
@@ -218,7 +268,8 @@ impl Composer {
                 known.overlays.extend(overlays.iter().cloned());
                 continue;
             }
-            if plan.wanted.len() >= MOST {
+            *asked += 1;
+            if plan.wanted.len() >= self.most || *asked > share {
                 plan.left_out += 1;
                 continue;
             }
@@ -271,6 +322,40 @@ impl NameDesk {
         proposal.description = Some(self.blobs.put(&made)?);
         Ok(self.table.bind(&[proposal])?.into_iter().next())
     }
+}
+
+impl Wanted {
+    /// Changes with what it would be made of.
+    fn print(&self) -> u64 {
+        let Self { overlays, content, length, title, names, .. } = self;
+        let mut hasher = DefaultHasher::new();
+        (overlays, content, length, title, names).hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// Whether it may go well another time, though nothing else is known then.
+fn may_pass(error: &NameFault) -> bool {
+    use NameFault::{Bind, Blob, Gone, Store};
+    match error {
+        Bind(error) => matches!(error, BindError::Store(_) | BindError::Random(_)),
+        other => matches!(other, Blob(_) | Gone | Store(_)),
+    }
+}
+
+/// How many each may have at most, of those who ask for so many, so that there are no more than `most` in all.
+fn share(mut asked: Vec<usize>, most: usize) -> usize {
+    asked.sort_unstable();
+    let (mut left, mut others) = (most, asked.len());
+    for asked in asked {
+        let share = left / others.max(1);
+        if asked > share {
+            return share.max(1);
+        }
+        left -= asked;
+        others -= 1;
+    }
+    most
 }
 
 /// The names of bytes of a content that are more than hints.

@@ -21,6 +21,8 @@ struct World {
     composer: Composer,
     desk: Arc<NameDesk>,
     taken: Arc<Mutex<Option<u64>>>,
+    store: Arc<MemoryStore>,
+    alarms: Arc<Alarms>,
     _dir: tempfile::TempDir,
 }
 
@@ -33,7 +35,8 @@ fn world() -> World {
         protocol,
         trackers: Vec::new(),
     };
-    let table = Arc::new(NameTable::open(Box::new(MemoryStore::new())).unwrap());
+    let store = Arc::new(MemoryStore::new());
+    let table = Arc::new(NameTable::open(Box::new(store.clone())).unwrap());
     let overlays = vec![
         overlay("a", "bittorrent"),
         overlay("e", "ed2k"),
@@ -49,8 +52,9 @@ fn world() -> World {
     let taken = Arc::new(Mutex::new(None));
     let asked = taken.clone();
     let in_use = Arc::new(move |_: &Name| *asked.lock().unwrap());
-    let composer = Composer::new(desk.clone(), routes, in_use);
-    World { composer, desk, taken, _dir: dir }
+    let alarms = Arc::new(Alarms::default());
+    let composer = Composer::new(desk.clone(), routes, in_use, alarms.clone());
+    World { composer, desk, taken, store, alarms, _dir: dir }
 }
 
 fn name(urn: &str) -> Name {
@@ -121,6 +125,57 @@ fn what_is_sure_of_a_bound_file_is_composed_where_a_route_leads_and_goes_with_it
     assert_eq!(world.composed().len(), 1);
     Composer::undo(&world.desk).unwrap();
     assert_eq!(world.composed(), []);
+}
+
+#[test]
+fn what_a_full_disk_did_not_take_is_composed_when_there_is_room() {
+    let mut world = world();
+    let film = world.bind(&[7; 100_000]);
+    world.state(film, Evidence::Attested, &[RED]);
+    let now = Instant::now();
+    world.store.set_full(true);
+    world.composer.round(now);
+    assert_eq!(world.composed(), []);
+    world.store.set_full(false);
+    world.composer.round(now + AGAIN / 2);
+    assert_eq!(world.composed(), [], "it is not tried all the time");
+    world.composer.round(now + AGAIN);
+    assert_eq!(world.composed().len(), 1);
+    assert_eq!(world.composer.again, None);
+}
+
+#[test]
+fn what_was_refused_is_tried_again_when_more_is_known() {
+    let mut world = world();
+    let film = world.bind(&[7; 100_000]);
+    world.state(film, Evidence::Attested, &[RED]);
+    let plan = world.composer.plan();
+    world.composer.refuse(&name(RED), &plan.wanted[&name(RED)]);
+    world.round();
+    assert_eq!(world.composed(), []);
+    world.state(film, Evidence::Attested, &[AICH]);
+    world.round();
+    assert_eq!(world.composed().len(), 1);
+}
+
+#[test]
+fn where_there_are_too_many_each_binding_has_its_share_and_an_operator_is_told() {
+    let mut world = world();
+    let red = |number: u8| Name::new(Scheme::Ed2k, &[number; 16]).unwrap().to_string();
+    let films: Vec<_> = (1..=3).map(|number| world.bind(&[number; 100_000])).collect();
+    for (film, number) in films.iter().zip(1..) {
+        world.state(*film, Evidence::Attested, &[&red(number)]);
+    }
+    world.composer.most = 2;
+    world.round();
+    assert_eq!((world.composed().len(), world.alarms.list().len()), (2, 1));
+    world.composer.most = 3;
+    world.round();
+    assert_eq!((world.composed().len(), world.alarms.list().len()), (3, 0));
+
+    assert_eq!(share(vec![10_000, 3, 5], 10_000), 9_992);
+    assert_eq!(share(vec![9, 9, 1], 10), 4);
+    assert_eq!((share(vec![1; 9], 4), share(vec![1], 4)), (1, 4));
 }
 
 #[test]

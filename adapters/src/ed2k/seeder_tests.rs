@@ -86,6 +86,14 @@ impl Memory {
         })
     }
 
+    /// The same, as a link without the hashes of parts names it.
+    fn untold(length: usize) -> Arc<Self> {
+        let known = Arc::into_inner(Self::new(length, false)).unwrap();
+        let hash: String = known.file.iter().map(|byte| format!("{byte:02X}")).collect();
+        let link = format!("ed2k://|file|a%20name|{length}|{hash}|/");
+        Arc::new(Self { description: Arc::new(describe(link.as_bytes()).unwrap()), ..known })
+    }
+
     fn whole(length: usize, shrinks: bool) -> Arc<Self> {
         let memory = Self::new(length, shrinks);
         (0..length.div_ceil(PART as usize) as u32).for_each(|part| {
@@ -333,6 +341,25 @@ async fn a_client_is_served_as_it_asks_and_each_range_once() {
     assert_eq!((log.held, log.prepared), (vec![0, 1], vec![]));
     asker.say(Message::EndOfDownload(file)).await;
     asker.start().await;
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn hashes_that_are_not_known_are_wanted_by_who_asks_for_them() {
+    let memory = Memory::untold(PART as usize + 1);
+    memory.failing.store(1, Ordering::Relaxed);
+    let serving = Serving::start(&memory, 2);
+    let mut asker = Asker::new(1, &memory, &serving).await;
+    asker.say(Message::FileStatusRequest(memory.file)).await;
+    asker.hear().await;
+    asker.say(Message::HashSetRequest(memory.file)).await;
+    memory.until(|log| log.prepared == [0, 0]).await;
+    let parts = memory.data.chunks(PART as usize);
+    let hashes: Vec<Hash> = parts.map(|part| Md4::digest(part).into()).collect();
+    let native = Ed2kFile::of(&memory.description).unwrap();
+    assert!(native.learn_hashes(&hashes));
+    memory.availability.add(0);
+    assert_eq!(asker.hear().await, Message::HashSet { file: memory.file, hashes });
     serving.stop().await;
 }
 

@@ -21,7 +21,10 @@ use p2pbridge_adapters::{ContentReader, Description, Leecher, Library, Seeder};
 use p2pbridge_nametable::{Binding, NameTable};
 use p2pbridge_proto::{ContentId, Name, OverlayId};
 use thiserror::Error;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
@@ -48,6 +51,8 @@ const POOL_IDLE: Duration = Duration::from_secs(120);
 const SWEEP: Duration = Duration::from_secs(20);
 /// Changes of the name table that come together are worked off together.
 const SETTLE: Duration = Duration::from_millis(100);
+/// Names whose hashes are learned at the same time: each of them costs a whole content.
+const MOST_LEARNED: usize = 4;
 /// Longest chunk that is relayed: a chunk must fit into memory to be verified.
 pub const LONGEST_CHUNK: u64 = 64 << 20;
 
@@ -177,6 +182,7 @@ impl Relay {
                 alarms: parts.alarms,
                 limits: parts.limits,
                 in_memory: AtomicU64::new(0),
+                learning: Arc::new(Semaphore::new(MOST_LEARNED)),
             }),
             describe: parts.describe,
             handler: parts.handler,

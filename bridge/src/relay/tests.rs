@@ -237,12 +237,23 @@ fn house_with(
     sent: Arc<AtomicU64>,
     sources: usize,
 ) -> House {
+    house_between(setup, leecher, sent, sources, None)
+}
+
+/// The same; bytes cross the other way too when there are peers of b, which are at port 8.
+fn house_between(
+    setup: Setup<'_>,
+    leecher: Arc<dyn Leecher>,
+    sent: Arc<AtomicU64>,
+    sources: usize,
+    back: Option<Arc<dyn Leecher>>,
+) -> House {
     let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
     let mut ports: Vec<_> = setup.peers.iter().map(|(port, _)| at(*port)).collect();
     ports.push(at(9));
     let trackers: HashMap<OverlayId, Arc<dyn TrackerClient>> = HashMap::from([
         (id("a"), Arc::new(Tracker(ports)) as Arc<dyn TrackerClient>),
-        (id("b"), Arc::new(Tracker(Vec::new()))),
+        (id("b"), Arc::new(Tracker(back.iter().map(|_| at(8)).collect()))),
     ]);
     let descriptions: HashMap<Name, Arc<Description>> = [setup.a, setup.b]
         .into_iter()
@@ -250,14 +261,20 @@ fn house_with(
         .collect();
     setup.table.bind(&[proposal(setup.a, "a"), proposal(setup.b, "b")]).unwrap();
     let meter = Meter::new();
-    let routes = Arc::new(Routes::new(vec![Route::new(id("a"), id("b"), "x".into(), None)]));
+    let way = |from: &str, to: &str| Route::new(id(from), id(to), "x".into(), None);
+    let mut ways = vec![way("a", "b")];
+    ways.extend(back.iter().map(|_| way("b", "a")));
+    let routes = Arc::new(Routes::new(ways));
     let chooser = Arc::new(Chooser::new(Weights::default(), routes.clone(), trackers.clone()));
+    let face = |leecher| DataFaces { seeder: None, leecher: Some(leecher) };
+    let mut faces = HashMap::from([(id("a"), face(leecher))]);
+    faces.extend(back.map(|leecher| (id("b"), face(leecher))));
     let relay = Relay::new(RelayParts {
         names: setup.table.clone(),
         describe: Arc::new(move |binding| Ok(descriptions[&binding.name()].clone())),
         routes,
         chooser: chooser.clone(),
-        faces: HashMap::from([(id("a"), DataFaces { seeder: None, leecher: Some(leecher) })]),
+        faces,
         handler: handler(&trackers, &setup.table, &chooser),
         meter: meter.clone(),
         alarms: Arc::default(),

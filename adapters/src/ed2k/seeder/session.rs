@@ -7,7 +7,7 @@ use p2pbridge_proto::Bits;
 use thiserror::Error;
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::DropGuard;
 use tracing::debug;
@@ -15,7 +15,7 @@ use tracing::debug;
 use super::{
     Ed2kSeeder, SOURCES_VERSION,
     queue::{Asked, Seat, Standing},
-    upload::{Event, MAX_RANGE, Served, Upload},
+    upload::{BRINGING, Event, MAX_RANGE, Served, Upload},
 };
 use crate::ed2k::{
     clients::{Gone, Link, PUBLIC_IP, Run},
@@ -60,6 +60,8 @@ pub(super) struct Session {
     retired: FuturesUnordered<BoxFuture<'static, Hash>>,
     /// Slow answers.
     answers: FuturesUnordered<BoxFuture<'static, Message>>,
+    /// The file whose first part is being brought, so that its hashes become known.
+    learning: Option<(Hash, BoxFuture<'static, ()>)>,
     seat: Option<Seat>,
     turn: Turn,
     questions: u32,
@@ -100,6 +102,7 @@ impl Session {
             files: Vec::new(),
             retired: FuturesUnordered::new(),
             answers: FuturesUnordered::new(),
+            learning: None,
             seat,
             turn,
             questions: QUESTIONS,
@@ -138,6 +141,7 @@ impl Session {
                 event = self.upload.next() => self.on_upload(event).await?,
                 Some(file) = self.retired.next() => self.put_away(&file).await?,
                 Some(answer) = self.answers.next() => self.say(&answer).await?,
+                () = brought(&mut self.learning) => self.tell_hashes().await?,
                 now = tick.tick() => self.look_at(now).await?,
             }
         }
@@ -162,6 +166,7 @@ impl Session {
                 {
                     file.wants_hashes = true;
                     self.tell_hashes().await?;
+                    self.learn_hashes();
                 }
                 Ok(())
             }
@@ -431,6 +436,7 @@ impl Session {
     async fn look_at(&mut self, now: Instant) -> Result<(), End> {
         self.questions = self.questions.saturating_add(QUESTIONS_A_SECOND).min(QUESTIONS);
         self.tell_hashes().await?;
+        self.learn_hashes();
         let brings = !self.upload.is_idle();
         if let (true, Some(seat)) = (brings || self.link.has_data(), &self.seat) {
             seat.used();
@@ -457,6 +463,26 @@ impl Session {
         Ok(())
     }
 
+    /// Has the hashes learned for which the client waits, of one file at a time: without them it asks for no bytes, and
+    /// until bytes are asked for nobody else would want them.
+    fn learn_hashes(&mut self) {
+        let waits = |file: &&File| file.wants_hashes;
+        let mut waiting = self.files.iter().filter(waits);
+        if let Some((learned, _)) = &self.learning
+            && waiting.any(|file| file.served.file == *learned)
+        {
+            return;
+        }
+        self.learning = self.files.iter().rfind(waits).map(|file| {
+            let reader = file.served.reader.clone();
+            let bring = async move {
+                // What comes of it is seen in the hashes.
+                let _ = timeout(BRINGING, reader.prepare(0)).await;
+            };
+            (file.served.file, bring.boxed())
+        });
+    }
+
     async fn say(&mut self, message: &Message) -> Result<(), End> {
         match message.packet() {
             Some(packet) => self.send(packet).await,
@@ -468,6 +494,15 @@ impl Session {
         self.spoken = Instant::now();
         Ok(self.link.send(packet).await?)
     }
+}
+
+/// Waits until a part has been brought, or is not.
+async fn brought(learning: &mut Option<(Hash, BoxFuture<'static, ()>)>) {
+    match learning {
+        Some((_, bring)) => bring.await,
+        None => std::future::pending().await,
+    }
+    *learning = None;
 }
 
 /// Waits until the client stands otherwise in the queue.

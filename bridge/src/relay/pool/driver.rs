@@ -20,7 +20,7 @@ use super::{
     Origin, Shared,
     check::Checked,
     demand::Demand,
-    learn::Taught,
+    learn::{Learning, Taught},
     locate::Located,
     lock,
     plan::Want,
@@ -83,6 +83,8 @@ pub(super) struct NameState {
     pub(super) unproven: bool,
     /// Whether chunks can be checked.
     pub(super) known: bool,
+    /// When a source of this name was first connected: from then on there is some time to tell its hashes.
+    pub(super) asked_since: Option<Instant>,
     /// Chunks that were given to it, so that its hashes become known.
     pub(super) taught: Bits,
 }
@@ -117,7 +119,9 @@ pub(super) struct Driver {
     /// Chunks that were fetched again since they contradict other names: the second time the binding is false.
     pub(super) retried: HashSet<(usize, u32)>,
     /// Consumers whose hashes are being learned, and until when, if nothing comes.
-    pub(super) learn_until: HashMap<usize, Instant>,
+    pub(super) learn_until: HashMap<usize, Learning>,
+    /// Consumers for which nothing came while they were learned, and until when they make place for others.
+    pub(super) learn_rests: HashMap<usize, Instant>,
     /// When memory may be looked for again.
     pub(super) shed_at: Instant,
     /// Bytes asked for, or in memory and not yet stored.
@@ -142,6 +146,7 @@ impl Driver {
                 doubted: HashSet::new(),
                 unproven: name.binding.evidence != Evidence::Verified,
                 known: name.description.integrity.is_known(),
+                asked_since: None,
                 taught: Bits::none(chunks),
             }
         });
@@ -163,6 +168,7 @@ impl Driver {
             unstored: HashSet::new(),
             retried: HashSet::new(),
             learn_until: HashMap::new(),
+            learn_rests: HashMap::new(),
             shed_at: now,
             in_memory: 0,
             demand: Demand::new(now),
@@ -209,6 +215,7 @@ impl Driver {
             Ok(Done::Opened { origin, endpoint, took, result: Ok(session) }) => {
                 let watch = session.changes();
                 tracing::debug!(%endpoint, overlay = %origin.overlay, held = session.held(), "a source is connected");
+                self.names[origin.name].asked_since.get_or_insert(now);
                 let source = self.sources.opened(origin, endpoint, session, took, now);
                 self.look_for_laggards_at = now;
                 self.follow(source, watch);

@@ -1,9 +1,12 @@
 //! Names whose hashes are not known yet: a source tells them, or they are made of bytes that other names have verified.
 
-use std::sync::atomic::Ordering;
+use std::{collections::HashSet, sync::atomic::Ordering};
 
 use p2pbridge_adapters::Learned;
-use tokio::time::{Duration, Instant};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Duration, Instant},
+};
 
 use super::{
     driver::{Done, Driver},
@@ -13,8 +16,19 @@ use super::{
 };
 use crate::relay::{grid::Part, spool::SpoolError};
 
-/// How long a name is learned further when nobody is served and nothing comes.
+/// How long a name is learned further when nothing comes, and how long it then makes place for others.
 const LEARN_ON: Duration = Duration::from_secs(60);
+/// How long a name is learned further when nobody is served any more: a peer may come back.
+const COME_BACK: Duration = Duration::from_secs(30);
+/// How long connected sources have to tell the hashes, before they are made of bytes.
+const TELL: Duration = Duration::from_secs(10);
+
+/// A name whose hashes are being learned.
+pub(super) struct Learning {
+    until: Instant,
+    /// Its place among those that all pools learn at the same time.
+    _place: OwnedSemaphorePermit,
+}
 
 /// What came of giving a chunk to a name.
 pub(super) struct Taught {
@@ -102,11 +116,17 @@ impl Driver {
         self.has_read(reading);
     }
 
-    /// Whether a name's hashes can be learned of bytes alone: they are not known, and no source that is connected would
-    /// tell them.
+    /// Whether a name's hashes can be learned of bytes alone: they are not known, and no connected source may still tell
+    /// them.
     pub(super) fn learns(&self, name: usize) -> bool {
-        !self.names[name].known
-            && self.sources.connected().values().all(|source| source.origin.name != name)
+        !self.names[name].known && self.may_be_told_until(name) <= Some(Instant::now())
+    }
+
+    /// Until when the sources of a name have time to tell its hashes, if one is connected.
+    fn may_be_told_until(&self, name: usize) -> Option<Instant> {
+        let mut sources = self.sources.connected().values();
+        let own = sources.any(|source| source.origin.name == name);
+        self.names[name].asked_since.filter(|_| own).map(|since| since + TELL)
     }
 
     /// Whether the spool could hold all bytes of a name, of which its hashes would be made.
@@ -125,26 +145,47 @@ impl Driver {
         *first
     }
 
-    /// Consumers whose hashes are to be learned: those that have a peer, and those that had one, as long as something
-    /// comes, so that what was begun is brought to its end. Tells the pool, which stays that long.
+    /// Consumers whose hashes are to be learned: those for which a reader waits, as far as there are places, and on as
+    /// long as something comes and a peer is served. Tells the pool, which stays that long.
     pub(super) fn learning(&mut self) -> Vec<usize> {
         let (shared, now) = (self.shared.clone(), Instant::now());
+        let wished: HashSet<usize> =
+            lock(&shared.wishes).open().into_iter().map(|((consumer, _), _)| consumer).collect();
+        self.learn_rests.retain(|_, until| *until > now);
         for (number, to) in shared.consumers.iter().enumerate() {
             if !self.learns(to.name) || !self.could_hold(to.name) {
                 self.learn_until.remove(&number);
-            } else if to.peers.load(Ordering::Relaxed) > 0 {
-                self.learn_until.insert(number, now + LEARN_ON);
+                if let Some(until) = self.may_be_told_until(to.name).filter(|until| *until > now) {
+                    self.wake_at = self.wake_at.min(until);
+                }
+            } else if let Some(learning) = self.learn_until.get_mut(&number) {
+                if to.peers.load(Ordering::Relaxed) == 0 && !wished.contains(&number) {
+                    learning.until = learning.until.min(now + COME_BACK);
+                } else if learning.until <= now {
+                    self.learn_rests.insert(number, now + LEARN_ON);
+                }
+            } else if wished.contains(&number)
+                && !self.learn_rests.contains_key(&number)
+                && let Ok(place) = shared.common.learning.clone().try_acquire_owned()
+            {
+                self.learn_until.insert(number, Learning { until: now + LEARN_ON, _place: place });
             }
         }
-        self.learn_until.retain(|_, until| *until > now);
-        *lock(&shared.learns_until) = self.learn_until.values().max().copied();
+        self.learn_until.retain(|_, learning| learning.until > now);
+        *lock(&shared.learns_until) =
+            self.learn_until.values().map(|learning| learning.until).max();
         self.learn_until.keys().copied().collect()
     }
 
-    /// Something has come: what is being learned is learned further.
+    /// Something has come: what is being learned for somebody is learned further.
     pub(super) fn learn_on(&mut self) {
         let until = Instant::now() + LEARN_ON;
-        self.learn_until.values_mut().for_each(|known| *known = until);
+        self.learn_rests.clear();
+        for (consumer, learning) in &mut self.learn_until {
+            if self.shared.consumers[*consumer].peers.load(Ordering::Relaxed) > 0 {
+                learning.until = until;
+            }
+        }
     }
 
     /// Why a name whose hashes are not known is not served, for the operator; `None` when it is a matter of time.

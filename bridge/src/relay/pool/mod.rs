@@ -30,7 +30,10 @@ use std::{
 use p2pbridge_adapters::{Availability, Description, Leecher};
 use p2pbridge_nametable::{Binding, NameTable};
 use p2pbridge_proto::{Bits, ContentId, Name, OverlayId};
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use reader::Reader;
@@ -70,6 +73,8 @@ pub(crate) struct Common {
     pub(crate) limits: Limits,
     /// Bytes that all pools have in memory, asked for or not yet stored.
     pub(crate) in_memory: AtomicU64,
+    /// One permit for each name whose hashes may be learned at the same time.
+    pub(crate) learning: Arc<Semaphore>,
 }
 
 /// Longest block: small enough to move on quickly, large enough to cost little.

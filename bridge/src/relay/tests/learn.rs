@@ -213,6 +213,113 @@ async fn hashes_of_a_source_are_told_or_not_needed() {
     }
 }
 
+/// What happens within [`PATIENCE`].
+async fn within(done: &dyn Fn() -> bool) {
+    let wait = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, wait).await.expect("it goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_of_the_same_name_that_tells_nothing_stops_no_learning() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = bytes_of(5_000_000);
+    let a = description(1, 1 << 16, &content);
+    let (b, _) = unknown(2, 1 << 20, &content, true);
+    let peers = vec![(1, content.clone())];
+    let sent = Arc::new(AtomicU64::new(0));
+    let leecher =
+        |by_port| Arc::new(Peers { by_port, sent: sent.clone(), fickle: None }) as Arc<dyn Leecher>;
+    let silent = leecher(HashMap::from([(8, content.clone())]));
+    let setup = setup(&a, &b, peers.clone(), folder.path(), table());
+    let from_a = leecher(peers.into_iter().collect());
+    let house = house_between(setup, from_a, sent.clone(), 4, Some(silent));
+    assert!(house.pull(&b, &shuffled(5, 5), 184_320).await == content);
+    assert_eq!(house.sent.load(Ordering::SeqCst), content.len() as u64);
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn hashes_are_learned_only_for_who_waits_for_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = bytes_of(3_000_000);
+    let a = description(1, 1 << 16, &content);
+    let (b, learner) = unknown(2, 1 << 20, &content, true);
+    let house = house(setup(&a, &b, vec![(1, content.clone())], folder.path(), table())).await;
+    let reader = house.reader(&b.names[0]).await;
+    let peer = reader.attend(SocketAddr::from(([127, 0, 0, 1], 1)));
+    peer.holds(Bits::none(3));
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(house.sent.load(Ordering::SeqCst), 0, "nobody has asked for anything");
+    timeout(PATIENCE, reader.prepare(0)).await.unwrap().unwrap();
+    assert!(learner.is_known());
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_attends_any_more_is_not_learned_further() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = bytes_of(100_000_000);
+    let a = description(1, 1 << 16, &content);
+    let (b, learner) = unknown(2, 1 << 20, &content, true);
+    let sent = Arc::new(AtomicU64::new(0));
+    let peers = vec![(1, content.clone())];
+    let slow =
+        Slow(Peers { by_port: peers.iter().cloned().collect(), sent: sent.clone(), fickle: None });
+    let setup = setup(&a, &b, peers, folder.path(), table());
+    let house = house_with(setup, Arc::new(slow), sent.clone(), 4);
+    let reader = house.reader(&b.names[0]).await;
+    let peer = reader.attend(SocketAddr::from(([127, 0, 0, 1], 1)));
+    assert!(timeout(Duration::from_secs(10), reader.prepare(0)).await.is_err());
+    drop(peer);
+    assert!(sent.load(Ordering::SeqCst) > 1 << 20, "it is learned for who waits");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let before = sent.load(Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(sent.load(Ordering::SeqCst), before, "nobody is there");
+    assert!(!learner.is_known());
+    house.end().await;
+}
+
+/// Peers that give a block a second.
+struct Slow(Peers);
+
+struct SlowSession(Arc<dyn SourceSession>);
+
+#[async_trait]
+impl Leecher for Slow {
+    async fn open(
+        &self,
+        what: Arc<Description>,
+        peer: SocketAddr,
+    ) -> Result<Arc<dyn SourceSession>, SourceError> {
+        Ok(Arc::new(SlowSession(self.0.open(what, peer).await?)))
+    }
+}
+
+#[async_trait]
+impl SourceSession for SlowSession {
+    fn has(&self, chunk: u32) -> bool {
+        self.0.has(chunk)
+    }
+
+    fn held(&self) -> u32 {
+        self.0.held()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes()
+    }
+
+    async fn fetch(&self, range: Range<u64>) -> Result<Bytes, SourceError> {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        self.0.fetch(range).await
+    }
+}
+
 #[tokio::test]
 async fn what_was_begun_for_a_peer_is_learned_to_its_end() {
     let folder = tempfile::tempdir().unwrap();
@@ -222,15 +329,11 @@ async fn what_was_begun_for_a_peer_is_learned_to_its_end() {
     let house = house(setup(&a, &b, vec![(1, content.clone())], folder.path(), table())).await;
     let reader = house.reader(&b.names[0]).await;
     let peer = reader.attend(SocketAddr::from(([127, 0, 0, 1], 1)));
-    let within = async |done: &dyn Fn() -> bool| {
-        let wait = async {
-            while !done() {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        timeout(PATIENCE, wait).await.expect("it goes on");
-    };
-    within(&|| house.sent.load(Ordering::SeqCst) > 0).await;
+    {
+        let begun = || house.sent.load(Ordering::SeqCst) > 0;
+        let (wish, begin) = (reader.prepare(0), within(&begun));
+        futures::future::select(wish, Box::pin(begin)).await;
+    }
     drop(peer);
     within(&|| learner.is_known()).await;
     within(&|| reader.availability().snapshot().0.is_full()).await;

@@ -1,11 +1,6 @@
 //! Why a chunk does not match: a source that lied, a spool that was damaged, or a binding that is false.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, atomic::Ordering},
-};
-
-use p2pbridge_adapters::SourceSession;
+use std::{collections::HashSet, sync::atomic::Ordering};
 
 use super::{
     driver::{Driver, State},
@@ -94,16 +89,9 @@ impl Driver {
             .filter(|suspect| self.is_doubted(suspect.block, name))
             .collect();
         let suspects = if finer.is_empty() { suspects } else { finer };
-        let senders = senders(&suspects);
-        let told_by = |(id, source): (&SourceId, &super::sources::Source)| {
-            let tells = source.origin.name == name && (senders.len() > 1 || !senders.contains(id));
-            tells.then(|| source.session.clone())
-        };
-        let tellers: Vec<Arc<dyn SourceSession>> =
-            self.sources.connected().iter().filter_map(told_by).collect();
-        match tellers.is_empty() {
-            false => self.locate(name, chunk, suspects, tellers),
-            true => self.condemn(name, chunk, &suspects),
+        // One that has sent all of it needs no finer hashes to be known.
+        if senders(&suspects).len() < 2 || !self.locate(name, chunk, &suspects) {
+            self.condemn(name, chunk, &suspects);
         }
     }
 
@@ -111,6 +99,8 @@ impl Driver {
     pub(super) fn located(&mut self, located: Located) {
         let Located { name, chunk, suspects, runs, reading } = located;
         self.names[name].checking.remove(&chunk);
+        self.suspected.remove(&(name, chunk));
+        self.reading = self.reading.saturating_sub(reading);
         if self.stale.remove(&(name, chunk)) {
             self.check_if_complete(name, chunk);
         } else {
@@ -133,7 +123,7 @@ impl Driver {
                 }
             }
         }
-        self.has_read(reading);
+        self.has_read(0);
     }
 
     /// Rejects blocks; if one source has sent them all, it is banned, else the next try is left to one alone.
@@ -273,6 +263,7 @@ impl Driver {
     }
 }
 
-fn senders(suspects: &[Suspect]) -> HashSet<SourceId> {
+/// Those who have sent the blocks.
+pub(super) fn senders(suspects: &[Suspect]) -> HashSet<SourceId> {
     suspects.iter().map(|suspect| suspect.source).collect()
 }

@@ -185,7 +185,7 @@ impl Driver {
         may
     }
 
-    /// Bytes of the spool are read; others may be now.
+    /// So many bytes of the spool are read; others may be now.
     pub(super) fn has_read(&mut self, bytes: u64) {
         self.reading = self.reading.saturating_sub(bytes);
         while self.reading < MOST_READING
@@ -251,6 +251,7 @@ impl Driver {
     pub(super) fn checked(&mut self, checked: Checked) {
         let Checked { name, chunk, storing, reading, outcome } = checked;
         self.storing = self.storing.saturating_sub(storing);
+        self.reading = self.reading.saturating_sub(reading);
         self.names[name].checking.remove(&chunk);
         let stale = self.stale.remove(&(name, chunk));
         match outcome {
@@ -263,7 +264,7 @@ impl Driver {
                 self.discard_stored(name, chunk);
             }
         }
-        self.has_read(reading);
+        self.has_read(0);
     }
 
     /// A chunk has matched.
@@ -431,10 +432,10 @@ impl Driver {
         for part in shared.grid.parts(&shared.names[name].binding.layout, chunk) {
             let Part::Block(number) = part else { continue };
             let block = &shared.grid.blocks()[number];
-            for consumer in shared.consumers.iter().filter(|consumer| consumer.name != name) {
-                let doubted = &self.names[consumer.name].doubted;
-                let chunks = shared.names[consumer.name].places.chunks(block);
-                doubts.extend(chunks.filter(|c| doubted.contains(c)).map(|c| (consumer.name, c)));
+            let others = shared.names.iter().zip(&self.names).enumerate();
+            for (other, (known, state)) in others.filter(|(other, _)| *other != name) {
+                let chunks = known.places.chunks(block);
+                doubts.extend(chunks.filter(|c| state.doubted.contains(c)).map(|c| (other, c)));
             }
         }
         doubts.dedup();

@@ -23,7 +23,7 @@ use super::{
     learn::{Learning, Taught},
     locate::Located,
     lock,
-    plan::Want,
+    plan::{Chunk, Want},
     sources::{SourceId, Sources},
 };
 use crate::relay::{grid::Part, swarm::one_changed};
@@ -100,6 +100,8 @@ pub(super) struct Driver {
     pub(super) urgent: Vec<Want>,
     /// Source chunks that must come from one source alone, so that a liar is known.
     pub(super) solo: HashSet<(usize, u32)>,
+    /// Chunks about which sources are asked who lied, and those who have sent them.
+    pub(super) suspected: HashMap<Chunk, HashSet<SourceId>>,
     /// Checks whose bytes were given up while they ran: a bad outcome says nothing of the blocks that are here now.
     pub(super) stale: HashSet<(usize, u32)>,
     /// Whether the spool takes nothing at the moment, and until when it is left alone.
@@ -158,6 +160,7 @@ impl Driver {
             urgent: Vec::new(),
             first_open: vec![0; shared.consumers.len()],
             solo: HashSet::new(),
+            suspected: HashMap::new(),
             stale: HashSet::new(),
             spool_rests: None,
             wake_at: now,

@@ -53,22 +53,27 @@ impl Driver {
     }
 
     /// Makes room in the spool for a chunk that a reader waits for, when nothing is left that every peer has: what the
-    /// fewest lack goes, and is fetched again when it is asked for.
+    /// fewest lack goes, what is served in part last, and is fetched again when it is asked for.
     pub(super) fn evict_for_wish(&mut self, bytes: u64) {
         let shared = self.shared.clone();
-        let mut needed: HashSet<Chunk> = self.wished().collect();
+        let needed: HashSet<Chunk> = self.wished().collect();
         let attendees = lock(&shared.attendees);
+        let mut partly: HashSet<Chunk> = HashSet::new();
         for attendee in attendees.values() {
             let name = shared.consumers[attendee.consumer].name;
-            needed.extend(attendee.partly.keys().map(|chunk| (name, *chunk)));
+            partly.extend(attendee.partly.keys().map(|chunk| (name, *chunk)));
         }
-        let mut lacked: BTreeMap<(ContentId, u64), usize> = BTreeMap::new();
+        // Whether a chunk of it is served in part, and how often a peer lacks a block of it.
+        let mut lacked: BTreeMap<(ContentId, u64), (bool, usize)> = BTreeMap::new();
         let mut spared = HashSet::new();
         for (number, block) in shared.grid.blocks().iter().enumerate() {
-            let spare = shared.consumers.iter().any(|to| {
-                let mut chunks = shared.names[to.name].places.chunks(block);
-                chunks.any(|chunk| needed.contains(&(to.name, chunk)))
-            });
+            let is_of = |some: &HashSet<Chunk>| {
+                shared.consumers.iter().any(|to| {
+                    let mut chunks = shared.names[to.name].places.chunks(block);
+                    chunks.any(|chunk| some.contains(&(to.name, chunk)))
+                })
+            };
+            let spare = is_of(&needed);
             let lacks = |attendee: &&Attendee| {
                 let name = &shared.names[shared.consumers[attendee.consumer].name];
                 let holds = attendee.holds.as_ref();
@@ -78,7 +83,9 @@ impl Driver {
                 match &self.blocks[number] {
                     State::Stored if !spare => {
                         let lacking = attendees.values().filter(lacks).count();
-                        *lacked.entry((block.content, segment)).or_default() += lacking;
+                        let known = lacked.entry((block.content, segment)).or_default();
+                        known.0 |= is_of(&partly);
+                        known.1 += lacking;
                     }
                     State::Missing | State::Fetching { .. } => {}
                     // What is here may be being written.
@@ -91,7 +98,7 @@ impl Driver {
         drop(attendees);
         let mut order: Vec<_> =
             lacked.into_iter().filter(|(segment, _)| !spared.contains(segment)).collect();
-        order.sort_by_key(|(_, lacking)| *lacking);
+        order.sort_by_key(|(_, weight)| *weight);
         let mut freed = 0;
         for ((content, segment), _) in order {
             if freed >= bytes {

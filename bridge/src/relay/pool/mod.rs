@@ -235,6 +235,12 @@ impl Pool {
         learns || !lock(&self.0.attendees).is_empty()
     }
 
+    /// Chunks of which served peers have taken a part.
+    #[cfg(test)]
+    pub(crate) fn partly(&self) -> usize {
+        lock(&self.0.attendees).values().map(|attendee| attendee.partly.len()).sum()
+    }
+
     /// Bytes that served peers have taken since it was made.
     pub(crate) fn taken(&self) -> u64 {
         self.0.taken.load(Ordering::Relaxed)

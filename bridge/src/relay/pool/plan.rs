@@ -325,7 +325,7 @@ impl Driver {
             {
                 continue;
             }
-            if source.leaving {
+            if source.leaving || self.is_suspected(*id) {
                 continue;
             }
             if let Some(until) = shared.blocked_until(&source.origin.overlay, to, now) {

@@ -218,6 +218,7 @@ impl Attendance for Served {
             let (published, _) = self.consumer().availability.snapshot();
             let lacks = published.ones().filter(|chunk| !chunks.has(*chunk)).count();
             attendee.outstanding = u32::try_from(lacks).unwrap_or(u32::MAX);
+            attendee.partly.retain(|chunk, _| !chunks.has(*chunk));
             attendee.holds = Some(chunks);
         }
         self.shared.wake.notify_one();

@@ -129,3 +129,50 @@ async fn a_content_larger_than_the_spool_crosses_all_the_same() {
     assert!(sent <= 51_000_000, "{sent} bytes were fetched for {}", content.len());
     house.end().await;
 }
+
+#[tokio::test]
+async fn chunks_that_were_begun_make_room_for_those_that_are_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = bytes_of(100_000_000);
+    let (a, b) = (description(1, SMALL, &content), description(2, 3_000_000, &content));
+    let small = Setup { spool_bound: 64 << 20, ..setup(&a, &b, &content, folder.path()) };
+    let house = house(small).await;
+    let reader = house.reader(&b.names[0]).await;
+    let peer = reader.attend(SocketAddr::from(([127, 0, 0, 1], 1)));
+    // One run of each chunk, and then another.
+    for run in 0..2 {
+        for chunk in 0..34 {
+            timeout(PATIENCE, reader.prepare(chunk)).await.unwrap().unwrap();
+            let start = u64::from(chunk) * b.unit + run * 184_320;
+            let range = start..start + 184_320;
+            let bytes = timeout(PATIENCE, reader.read(range.clone())).await.unwrap().unwrap();
+            assert!(bytes == content[range.start as usize..range.end as usize]);
+            peer.served(range);
+        }
+    }
+    assert!(house.relay.spooled() <= 64 << 20);
+    house.end().await;
+}
+
+#[tokio::test]
+async fn what_a_peer_tells_that_it_holds_is_not_served_in_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = bytes_of(1_000_000);
+    let (a, b) = (description(1, SMALL, &content), description(2, 500_000, &content));
+    let house = house(setup(&a, &b, &content, folder.path())).await;
+    let reader = house.reader(&b.names[0]).await;
+    let peer = reader.attend(SocketAddr::from(([127, 0, 0, 1], 1)));
+    timeout(PATIENCE, reader.prepare(0)).await.unwrap().unwrap();
+    peer.served(0..1_000);
+    peer.served(500_000..501_000);
+    let partly = || {
+        let state = house.relay.lock();
+        state.pools.iter().map(|held| held.pool.partly()).sum::<usize>()
+    };
+    assert_eq!(partly(), 2);
+    let mut holds = Bits::none(2);
+    holds.set(1);
+    peer.holds(holds);
+    assert_eq!(partly(), 1);
+    house.end().await;
+}

@@ -17,6 +17,8 @@ struct Habit {
     lies_at: Option<u64>,
     /// Whether it has finer hashes.
     tells: bool,
+    /// Whether it never says which bytes are wrong.
+    ponders: bool,
 }
 
 struct Habits {
@@ -103,6 +105,9 @@ impl SourceSession for Peer {
     }
 
     async fn locate(&self, chunk: u32, bytes: Vec<Bytes>) -> Option<Vec<Range<u64>>> {
+        if self.habit.ponders {
+            std::future::pending::<()>().await;
+        }
         let start = (u64::from(chunk) * UNIT) as usize;
         let bytes = bytes.concat();
         let wrong = (0..bytes.len()).filter(|at| bytes[*at] != self.content[start + at]);
@@ -267,5 +272,31 @@ async fn what_came_for_a_reader_that_has_gone_makes_room() {
     let (one, two) = timeout(PATIENCE * 2, both).await.unwrap();
     one.and(two).unwrap();
     assert_eq!(house.meter.crossings()[0].rejected_bytes, 14 << 18);
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_sent_all_of_a_wrong_chunk_is_banned_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = bytes_of(UNIT as usize);
+    // The others join when it has sent all, and are slow to say which bytes are wrong.
+    let gives = Arc::new(AtomicBool::new(false));
+    let honest = Habit { gives: Some(gives.clone()), ponders: true, ..Habit::default() };
+    let liar = Habit { lies_at: Some(1_900_000), ..Habit::default() };
+    let habits = vec![liar, honest.clone(), honest];
+    let (house, b, log) = house_of(habits, &content, (UNIT, UNIT), 4, folder.path(), table());
+    let reader = house.reader(&b.names[0]).await;
+    let start = Instant::now();
+    let wish = tokio::spawn(async move { reader.prepare(0).await });
+    let closed = async {
+        while !log.lock().unwrap().closed.contains(&100) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, closed).await.expect("it is banned");
+    gives.store(true, Ordering::SeqCst);
+    timeout(PATIENCE, wish).await.unwrap().unwrap().unwrap();
+    assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
+    assert_eq!(log.lock().unwrap().sent[&100], UNIT);
     house.end().await;
 }

@@ -2,13 +2,15 @@
 //! the seeder and the leecher are two faces over this.
 
 mod client;
+mod dialling;
+mod download;
 mod greet;
+mod hints;
 mod link;
 mod socket;
 mod table;
 
 use std::{
-    collections::HashMap,
     net::{SocketAddr, SocketAddrV4},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
@@ -27,13 +29,16 @@ use tracing::{debug, trace, warn};
 
 pub(crate) use self::{
     client::{Client, Incoming, Key, Need},
+    download::Download,
     greet::ask_who,
+    hints::Hint,
     link::{Gone, Link, PUBLIC_IP},
     socket::Run,
-    table::Hint,
 };
 use self::{
+    dialling::Dialling,
     greet::{Greeted, Taken},
+    hints::Teller,
     socket::LinkError,
     table::Table,
 };
@@ -114,8 +119,7 @@ pub struct Clients {
     at_server: Mutex<(u32, Option<SocketAddrV4>)>,
     call_back: OnceLock<Arc<dyn CallBack>>,
     uploads: OnceLock<Arc<dyn Uploads>>,
-    /// One connection at a time is made to each endpoint.
-    dialling: Mutex<HashMap<SocketAddr, Arc<tokio::sync::Mutex<()>>>>,
+    dialling: Dialling,
     tasks: TaskTracker,
     stop: CancellationToken,
     /// Taken by the one call of `serve`.
@@ -146,7 +150,7 @@ impl Clients {
             at_server: Mutex::default(),
             call_back: OnceLock::new(),
             uploads: OnceLock::new(),
-            dialling: Mutex::default(),
+            dialling: Dialling::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             listeners: Mutex::new(Some(listeners)),
@@ -181,14 +185,19 @@ impl Clients {
         (ours.hash, ours.options.crypt)
     }
 
-    /// Takes down what a server or another client says of a client.
+    /// Takes down what a server says of a client.
     pub(crate) fn hint(&self, endpoint: SocketAddr, hint: Hint) {
-        self.table().hint(endpoint, hint);
+        self.table().hints.note(Teller::Server, endpoint, hint);
+    }
+
+    /// Takes down what a client says of another one.
+    pub(crate) fn hint_from_client(&self, endpoint: SocketAddr, hint: Hint) {
+        self.table().hints.note(Teller::Client, endpoint, hint);
     }
 
     /// What is known of a client beside its address.
     pub(crate) fn hint_of(&self, endpoint: &SocketAddr) -> Hint {
-        self.table().hint_of(endpoint)
+        self.table().hints.of(endpoint)
     }
 
     /// Whether the bridge listens there.
@@ -233,24 +242,16 @@ impl Clients {
         if let Some(link) = self.table().link_to(&endpoint) {
             return Ok(link);
         }
-        let turn = lock(&self.dialling).entry(endpoint).or_default().clone();
-        let made = {
-            let _turn = turn.lock().await;
-            let known = self.table().link_to(&endpoint);
-            match known {
-                Some(link) => Ok(link),
-                None => match ClientId::of(endpoint) {
-                    Some(ClientId::Low(id)) => self.be_called(id, endpoint).await,
-                    _ => self.dial(endpoint).await,
-                },
-            }
-        };
-        let mut dialling = lock(&self.dialling);
-        // The map and this call hold it: nobody else waits for a turn.
-        if Arc::strong_count(&turn) <= 2 {
-            dialling.remove(&endpoint);
+        let dialler = self.dialling.to(endpoint);
+        let _turn = dialler.turn.lock().await;
+        let known = self.table().link_to(&endpoint);
+        match known {
+            Some(link) => Ok(link),
+            None => match ClientId::of(endpoint) {
+                Some(ClientId::Low(id)) => self.be_called(id, endpoint).await,
+                _ => self.dial(endpoint).await,
+            },
         }
-        made
     }
 
     /// Asks for a client with a low id to connect, and waits until it has.
@@ -271,7 +272,7 @@ impl Clients {
         if endpoint.port() == 0 || endpoint.ip().is_unspecified() {
             return Err(ConnectError::Unreachable("no such address".to_owned()));
         }
-        let hint = self.table().hint_of(&endpoint);
+        let hint = self.hint_of(&endpoint);
         let wanted = hint.crypt.requests || hint.crypt.requires;
         let hidden = match self.obfuscation {
             Obfuscation::Off => None,
@@ -282,7 +283,8 @@ impl Clients {
             }
         };
         let other = match (hidden, self.obfuscation) {
-            (Some(_), Obfuscation::Accepted) if !hint.crypt.requires => Some(None),
+            // What it is said to require may be wrong.
+            (Some(_), Obfuscation::Accepted) => Some(None),
             (None, Obfuscation::Accepted) => hint.hash.map(Some),
             _ => None,
         };
@@ -305,8 +307,13 @@ impl Clients {
             .await
             .map_err(|error| (ConnectError::Unreachable(error.to_string()), false))?;
         let greeted = greet::greet(stream, &self.ours(), hash.as_ref()).await.map_err(|error| {
-            let other_way =
-                matches!(error, LinkError::Closed | LinkError::Io(_) | LinkError::Obfuscation(_));
+            let other_way = matches!(
+                error,
+                LinkError::Closed
+                    | LinkError::Io(_)
+                    | LinkError::Obfuscation(_)
+                    | LinkError::Silent(_)
+            );
             (connect_error(error), other_way)
         })?;
         self.meet(endpoint, greeted, ticket, Some(endpoint))
@@ -461,49 +468,6 @@ fn connect_error(error: LinkError) -> ConnectError {
         LinkError::Silent(time) => ConnectError::TimedOut(time),
         LinkError::Closed | LinkError::Io(_) => ConnectError::Unreachable(error.to_string()),
         other => ConnectError::Protocol(other.to_string()),
-    }
-}
-
-/// A file that is downloaded from a client. What the client says about it comes by `inbox`, until this is dropped.
-pub(crate) struct Download {
-    clients: Arc<Clients>,
-    client: Arc<Client>,
-    endpoint: SocketAddr,
-    id: u64,
-    /// The connection by which the client is spoken to; [`Incoming::Linked`] brings another.
-    pub(crate) link: Arc<Link>,
-    /// What comes from the client.
-    pub(crate) inbox: mpsc::Receiver<Incoming>,
-}
-
-impl Download {
-    /// The user hash by which the client knows the bridge.
-    #[cfg(test)]
-    pub(crate) fn own_hash(&self) -> Hash {
-        self.clients.identity.hash
-    }
-
-    /// Connects again, unless the client has; `link` is the new connection then.
-    ///
-    /// # Errors
-    /// When it cannot be reached, or another client is there now.
-    pub(crate) async fn reconnect(&mut self) -> Result<(), ConnectError> {
-        if let Some(link) = self.client.link() {
-            self.link = link;
-            return Ok(());
-        }
-        let link = self.clients.link_to(self.endpoint).await?;
-        if link.client().key() != self.client.key() {
-            return Err(ConnectError::Protocol("another client is there now".to_owned()));
-        }
-        self.link = link;
-        Ok(())
-    }
-}
-
-impl Drop for Download {
-    fn drop(&mut self) {
-        self.client.unsubscribe(self.id);
     }
 }
 

@@ -146,9 +146,33 @@ async fn obfuscation_is_spoken_where_it_is_wanted_and_tried_where_plain_words_fa
     let wrong = Hint { hash: Some([1; 16]), crypt: Crypt::from_bits(3) };
     one.clients.hint(open.at, wrong);
     assert!(!converse(&one, &open).await.is_obfuscated());
+    // A lie about what it requires, too.
+    let plain = Hub::start(*b"stuvwx", Obfuscation::Off);
+    let lie = Hint { hash: Some([1; 16]), crypt: Crypt::from_bits(7) };
+    one.clients.hint_from_client(plain.at, lie);
+    assert!(!converse(&one, &plain).await.is_obfuscated());
+    plain.stop().await;
     for hub in [one, strict, open] {
         hub.stop().await;
     }
+}
+
+#[tokio::test]
+async fn who_gives_up_a_connection_leaves_no_trace() {
+    let one = Hub::start(*b"abcdef", Obfuscation::Accepted);
+    // It takes connections and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = silent.local_addr().unwrap();
+    let made = tokio::spawn({
+        let clients = one.clients.clone();
+        async move { clients.link_to(at).await }
+    });
+    let _stream = soon(silent.accept()).await.unwrap();
+    assert_eq!(one.clients.dialling.count(), 1);
+    made.abort();
+    assert!(soon(made).await.unwrap_err().is_cancelled());
+    assert_eq!(one.clients.dialling.count(), 0);
+    one.stop().await;
 }
 
 /// A server by which one client can be asked to call.
@@ -182,7 +206,7 @@ async fn who_has_a_low_id_is_asked_to_connect() {
     let link = soon(one.clients.link_to(endpoint)).await.unwrap();
     assert_eq!(link.greeting().id, 77);
     assert!(Arc::ptr_eq(&link, &soon(one.clients.link_to(endpoint)).await.unwrap()));
-    assert!(lock(&one.clients.dialling).is_empty());
+    assert_eq!(one.clients.dialling.count(), 0);
     one.stop().await;
     low.stop().await;
 }

@@ -271,6 +271,29 @@ async fn who_accepts_and_never_sends_is_given_up_and_who_never_accepts_is_waited
 }
 
 #[tokio::test]
+async fn who_is_silent_on_a_new_connection_is_given_up() {
+    let (rig, sample) = (rig(), sample(400_000));
+    let telling = Sample { what: sample.what.clone(), hash: sample.hash, hashes: Vec::new() };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let script = tokio::spawn(async move {
+        let mut peer = Peer::accept(&listener).await;
+        peer.tell(&telling, PartStatus::complete()).await;
+        peer.send(Message::QueueRanking(1)).await;
+        drop(peer);
+        let mut peer = Peer::accept(&listener).await;
+        assert!(matches!(peer.next().await, Message::FileNameRequest { .. }));
+        // Nothing is answered.
+        while peer.packet_or_end().await.is_some() {}
+    });
+    let session = rig.leecher.open(sample.what.clone(), at).await.unwrap();
+    tokio::time::pause();
+    assert_eq!(ended(&session).await, SourceError::TimedOut(Duration::from_secs(30)));
+    drop((session, rig));
+    timeout(SOON, script).await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn two_files_of_one_client_take_turns() {
     let (rig, first, second) = (rig(), sample(400_000), sample(500_000));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,4 +1,4 @@
-//! Which clients are known, where they listen, and what was said of them before they were met.
+//! Which clients are known, where they listen, and what is said of them.
 
 use std::{
     collections::HashMap,
@@ -10,31 +10,19 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    super::wire::{Hash, hello::Crypt},
     client::{Client, Key},
+    hints::{Hint, Hints, Teller},
     link::Link,
 };
 
-/// Clients of which something was said; over it, what was said first is forgotten.
-const MAX_HINTS: usize = 20_000;
 /// Clients with a low id that are waited for.
 const MAX_AWAITED: usize = 256;
-
-/// What is said of a client beside its address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Hint {
-    /// Its user hash.
-    pub(crate) hash: Option<Hash>,
-    /// What it wants of obfuscation.
-    pub(crate) crypt: Crypt,
-}
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
     by_key: Book<Key>,
     by_endpoint: Book<SocketAddr>,
-    hints: HashMap<SocketAddr, (u64, Hint)>,
-    said: u64,
+    pub(super) hints: Hints,
     awaited: Vec<(SocketAddr, oneshot::Sender<Arc<Link>>)>,
 }
 
@@ -92,7 +80,7 @@ impl Table {
         }
         if greeting.port != 0 {
             let hint = Hint { hash: Some(greeting.hash), crypt: link.options().crypt };
-            self.hint(link.listens(), hint);
+            self.hints.note(Teller::Itself, link.listens(), hint);
         }
         self.awaited.retain(|(_, waiter)| !waiter.is_closed());
         let now = self.awaited.extract_if(.., |(endpoint, _)| *endpoint == link.endpoint());
@@ -114,25 +102,5 @@ impl Table {
         let (waiter, link) = oneshot::channel();
         self.awaited.push((endpoint, waiter));
         Some(link)
-    }
-
-    /// Takes down what is said of a client. What is said without a user hash does not overwrite one.
-    pub(super) fn hint(&mut self, endpoint: SocketAddr, hint: Hint) {
-        self.said += 1;
-        if let Some((said, known)) = self.hints.get_mut(&endpoint) {
-            *said = self.said;
-            *known = Hint { hash: hint.hash.or(known.hash), crypt: hint.crypt };
-            return;
-        }
-        if self.hints.len() >= MAX_HINTS {
-            let half = self.said - MAX_HINTS as u64 / 2;
-            self.hints.retain(|_, (said, _)| *said > half);
-        }
-        self.hints.insert(endpoint, (self.said, hint));
-    }
-
-    /// What was said of a client.
-    pub(super) fn hint_of(&self, endpoint: &SocketAddr) -> Hint {
-        self.hints.get(endpoint).map(|(_, hint)| *hint).unwrap_or_default()
     }
 }

@@ -21,7 +21,7 @@ use super::{
         sources::SourceBook,
         wire::transfer::{Extended, Message, PartStatus, Recovery},
     },
-    MAX_FETCHES, Question, Shared,
+    MAX_FETCHES, Question, Shared, TELLING,
     courtesy::{Courtesy, Taking, Turn},
     pipeline::Pipeline,
     source_error,
@@ -344,6 +344,10 @@ impl Session {
             }
             (self.linked, self.stage) = (true, Stage::New);
             return Ok(());
+        }
+        let answers_by = self.progress + TELLING;
+        if self.linked && self.stage == Stage::Asked && now >= answers_by {
+            return Err(SourceError::TimedOut(TELLING));
         }
         if self.has_slot() {
             if self.pipeline.is_waiting() && now.duration_since(self.progress) >= BLOCK_TIME {

@@ -126,7 +126,7 @@ impl Session {
             let endpoint = high.endpoint(source.port);
             self.sources.note(self.file.hash, endpoint);
             let crypt = Crypt::from_bits(source.crypt.unwrap_or_default());
-            self.clients.hint(endpoint, Hint { hash: source.user, crypt });
+            self.clients.hint_from_client(endpoint, Hint { hash: source.user, crypt });
         }
     }
 

@@ -1,6 +1,9 @@
 //! What a tracker server has done. Where it has several threads each has a tally of its own, so that none waits for another.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use crate::ServerCounts;
 
@@ -45,6 +48,11 @@ impl Tally {
         count.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// What is to become of a message later.
+    pub(crate) fn owed(self: &Arc<Self>) -> Owed {
+        Owed(Some(self.clone()))
+    }
+
     /// These counts and others together.
     pub(crate) fn added_to(&self, sum: ServerCounts) -> ServerCounts {
         let now = |count: &AtomicU64| count.load(Ordering::Relaxed);
@@ -56,5 +64,40 @@ impl Tally {
             shed: sum.shed + now(&self.shed),
             sessions: None,
         }
+    }
+}
+
+/// A message whose outcome is not known yet. It counts as shed when this is dropped before it is.
+#[derive(Debug)]
+pub(crate) struct Owed(Option<Arc<Tally>>);
+
+impl Owed {
+    /// The message is done with.
+    pub(crate) fn done(mut self, outcome: Outcome) {
+        if let Some(tally) = self.0.take() {
+            tally.done(outcome);
+        }
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        if let Some(tally) = self.0.take() {
+            tally.done(Outcome::Shed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_owed_is_counted_once() {
+        let tally = Arc::new(Tally::default());
+        tally.owed().done(Outcome::Answered);
+        drop(tally.owed());
+        let counts = tally.added_to(ServerCounts::default());
+        assert_eq!((counts.answered, counts.shed, counts.refused), (1, 1, 0));
     }
 }

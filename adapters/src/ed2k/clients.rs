@@ -200,9 +200,9 @@ impl Clients {
         self.table().hints.of(endpoint)
     }
 
-    /// Whether the bridge listens there.
-    pub(crate) fn is_own(&self, endpoint: &SocketAddr) -> bool {
-        self.endpoints.contains(endpoint)
+    /// Where our server is.
+    pub(crate) fn server(&self) -> Option<SocketAddrV4> {
+        lock(&self.at_server).1
     }
 
     /// Takes connections, and serves what is asked, until told to stop; returns when all tasks have ended.

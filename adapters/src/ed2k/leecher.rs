@@ -48,14 +48,14 @@ const MAX_FETCHES: usize = 64;
 /// Downloads from eD2k clients, over one hub.
 pub struct Ed2kLeecher {
     clients: Arc<Clients>,
-    sources: Arc<SourceBook>,
+    sources: Option<Arc<SourceBook>>,
     courtesies: Courtesies,
 }
 
 impl Ed2kLeecher {
-    /// The leecher of a hub; the sources that clients name are noted in the book.
+    /// The leecher of a hub; the sources that clients name are noted in the book. Without one they are not asked for.
     #[must_use]
-    pub fn new(clients: Arc<Clients>, sources: Arc<SourceBook>) -> Arc<Self> {
+    pub fn new(clients: Arc<Clients>, sources: Option<Arc<SourceBook>>) -> Arc<Self> {
         Arc::new(Self { clients, sources, courtesies: Courtesies::default() })
     }
 }

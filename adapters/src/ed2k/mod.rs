@@ -71,6 +71,8 @@ fn open(overlay: &OverlayId, config: &Ed2kConfig, host: &Host) -> Result<Adapter
     };
     let clients = Clients::bind(overlay, &clients, identity.clone())?;
     let sources = Arc::new(SourceBook::default());
+    // In front nobody would use what clients say of sources.
+    let book = config.server.is_none().then(|| sources.clone());
     let endpoints = clients.endpoints();
     let mut adapter = Adapter {
         mode: config.mode,
@@ -80,9 +82,10 @@ fn open(overlay: &OverlayId, config: &Ed2kConfig, host: &Host) -> Result<Adapter
         tracker_server: None,
         tracker_client: None,
         seeder: None,
-        leecher: Some(Ed2kLeecher::new(clients.clone(), sources.clone())),
+        leecher: Some(Ed2kLeecher::new(clients.clone(), book)),
     };
-    let seeder = Ed2kSeeder::new(clients.clone(), config.upload_slots, sources.clone());
+    let slots = config.upload_slots;
+    let seeder = Ed2kSeeder::new(clients.clone(), slots, sources.clone(), adapter.own.clone());
     match &config.server {
         Some(table) => {
             let server = server_config(config, table, &adapter);

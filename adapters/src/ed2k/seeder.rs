@@ -31,7 +31,7 @@ use self::{
 use super::{
     clients::{Clients, Key, Link, Uploads},
     describe::Ed2kFile,
-    sources::SourceBook,
+    sources::{Filter, SourceBook},
     wire::{
         ClientId, Hash, Packet,
         transfer::{Message, SourceRecord},
@@ -59,6 +59,8 @@ pub struct Ed2kSeeder {
     clients: Arc<Clients>,
     queue: Arc<Queue>,
     sources: Arc<SourceBook>,
+    /// Where the bridge may be seen.
+    own: Vec<SocketAddr>,
     library: OnceLock<Arc<dyn Library>>,
     invited: Mutex<HashMap<Hash, Vec<SocketAddr>>>,
     trees: Arc<Trees>,
@@ -71,15 +73,21 @@ pub struct Ed2kSeeder {
 
 impl Ed2kSeeder {
     /// A seeder over a hub, which it serves with so many upload slots. `sources` are those that clients are told of
-    /// beside the ones that it was invited to.
+    /// beside the ones that it was invited to; `own` is where the bridge may be seen, of which nobody is told.
     #[must_use]
-    pub fn new(clients: Arc<Clients>, upload_slots: usize, sources: Arc<SourceBook>) -> Arc<Self> {
+    pub fn new(
+        clients: Arc<Clients>,
+        upload_slots: usize,
+        sources: Arc<SourceBook>,
+        own: Vec<SocketAddr>,
+    ) -> Arc<Self> {
         let (queue, calls) = Queue::new(upload_slots);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         Arc::new(Self {
             clients,
             queue,
             sources,
+            own,
             library: OnceLock::new(),
             invited: Mutex::default(),
             trees: Trees::new(tasks.clone(), stop.clone()),
@@ -97,14 +105,17 @@ impl Ed2kSeeder {
         (native.hash == *file && !reader.retired().is_cancelled()).then_some((reader, native))
     }
 
-    /// Other clients of a file for one that asks, in records of this version. Those with a low id could not be reached.
+    /// Other clients of a file for one that asks, in records of this version. Those with a low id could not be reached;
+    /// who is in the network of the server only is told while that is there.
     fn sources_of(&self, file: &Hash, asker: SocketAddr, version: u8) -> Vec<SourceRecord> {
         let invited = lock(&self.invited).get(file).cloned().unwrap_or_default();
+        let server = self.clients.server().map_or(Ipv4Addr::UNSPECIFIED, |server| *server.ip());
+        let filter = Filter { own: &self.own, server, low_ids: false };
         let mut told: Vec<SocketAddr> = Vec::new();
         let mut records = Vec::new();
         for source in invited.into_iter().chain(self.sources.of(file)) {
             let Some(client @ ClientId::High(_)) = ClientId::of(source) else { continue };
-            if source == asker || told.contains(&source) || self.clients.is_own(&source) {
+            if source == asker || told.contains(&source) || !filter.takes(source) {
                 continue;
             }
             let hint = self.clients.hint_of(&source);

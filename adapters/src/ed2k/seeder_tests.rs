@@ -200,7 +200,8 @@ struct Serving {
 impl Serving {
     fn start(memory: &Arc<Memory>, slots: usize) -> Self {
         let clients = hub(0);
-        let seeder = Ed2kSeeder::new(clients, slots, Arc::default());
+        let own = clients.endpoints()[0];
+        let seeder = Ed2kSeeder::new(clients, slots, Arc::default(), vec![own]);
         let (at, stop) = (seeder.endpoints()[0], CancellationToken::new());
         let library = Arc::new(Reader(memory.clone()));
         let task = tokio::spawn(seeder.clone().serve(library, stop.clone()));
@@ -617,7 +618,12 @@ async fn sources_are_told_and_what_is_retired_is_given_up() {
     let name = Name::ed2k(memory.file);
     let mut asker = Asker::new(1, &memory, &serving).await;
     let own = serving.at;
-    serving.seeder.invite(name, &[own, other, "[::1]:1".parse().unwrap()]);
+    let server = "198.51.100.1:4661".parse().unwrap();
+    serving.seeder.clients.set_server(0, Some(server));
+    let others = ["[::1]:1", "127.0.0.1:1", "10.0.0.1:1", "224.0.0.1:1", "198.51.100.3:0"];
+    let invited: Vec<_> = others.map(|at| at.parse().unwrap()).into_iter().chain([own]).collect();
+    serving.seeder.invite(name, &[&invited[..], &[other]].concat());
+    serving.seeder.sources.note(memory.file, "10.0.0.2:1".parse().unwrap());
     for version in [None, Some(4)] {
         asker.say(Message::SourcesRequest { file: memory.file, version }).await;
         match asker.hear().await {
@@ -680,7 +686,7 @@ async fn the_blocks_of_a_part_are_proven_to_who_trusts_the_root() {
 async fn fetched(memory: Arc<Memory>, at: SocketAddr, mark: u8) -> Vec<u8> {
     let (clients, stop) = (hub(mark), CancellationToken::new());
     let serving = tokio::spawn(clients.clone().serve(Arc::new(Nothing), stop.clone()));
-    let leecher = Ed2kLeecher::new(clients, Arc::default());
+    let leecher = Ed2kLeecher::new(clients, None);
     let session = soon(leecher.open(memory.description.clone(), at)).await.unwrap();
     let mut changes = session.changes();
     let (length, mut got) = (memory.data.len() as u64, Vec::new());

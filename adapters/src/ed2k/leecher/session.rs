@@ -56,7 +56,7 @@ pub(super) struct Session {
     download: Download,
     file: Arc<Ed2kFile>,
     clients: Arc<Clients>,
-    sources: Arc<SourceBook>,
+    sources: Option<Arc<SourceBook>>,
     courtesy: Arc<Courtesy>,
     /// Counted among the sessions with this client.
     taking: Option<Taking>,
@@ -98,7 +98,7 @@ impl Session {
     pub(super) fn new(
         download: Download,
         file: Arc<Ed2kFile>,
-        (clients, sources): (Arc<Clients>, Arc<SourceBook>),
+        (clients, sources): (Arc<Clients>, Option<Arc<SourceBook>>),
         taking: Taking,
         shared: Arc<Shared>,
         changes: watch::Sender<u64>,
@@ -278,6 +278,9 @@ impl Session {
         if self.file.hashes().is_none() {
             self.asked_hashes = true;
             self.send(&Message::HashSetRequest(file)).await?;
+        }
+        if self.sources.is_none() {
+            return Ok(());
         }
         // aMule hangs up on the second form outside a multipacket.
         if options.source_exchange > 0 {

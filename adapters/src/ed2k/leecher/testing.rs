@@ -110,7 +110,7 @@ pub(super) fn rig() -> Rig {
     let stop = CancellationToken::new();
     tokio::spawn(clients.clone().serve(Arc::new(Nothing), stop.clone()));
     let book = Arc::new(SourceBook::default());
-    let leecher = Ed2kLeecher::new(clients.clone(), book.clone());
+    let leecher = Ed2kLeecher::new(clients.clone(), Some(book.clone()));
     Rig { leecher, clients, book, _stop: stop.drop_guard() }
 }
 

@@ -69,17 +69,16 @@ impl Session {
 
     /// Says what came later.
     pub(super) fn later(&mut self, later: Later) {
-        let outcome = match later {
-            Later::Say(message, outcome) => {
+        match later {
+            Later::Say(message, outcome, owed) => {
                 self.say(&message);
-                outcome
+                owed.done(outcome);
             }
-            Later::Found(result) => {
+            Later::Found(result, owed) => {
                 self.found(result);
-                Outcome::Answered
+                owed.done(Outcome::Answered);
             }
-        };
-        self.front.tally.done(outcome);
+        }
     }
 
     /// Tells the handler of an offer; `false` when it does not take it.
@@ -160,9 +159,10 @@ impl Session {
                 Some(outcome)
             }
             Answer::Later(answer) => {
+                let owed = self.front.tally.owed();
                 self.waiting.push(Box::pin(async move {
                     let (message, outcome) = tell(in_time(answer).await);
-                    Later::Say(message, outcome)
+                    Later::Say(message, outcome, owed)
                 }));
                 None
             }
@@ -186,10 +186,11 @@ impl Session {
             }
             Answer::Now(Err(fault)) => Some(self.no_results(&fault.text)),
             Answer::Later(answer) => {
+                let owed = self.front.tally.owed();
                 self.waiting.push(Box::pin(async move {
                     match in_time(answer).await {
-                        Ok(Reply::Found(result)) => Later::Found(result),
-                        Ok(_) | Err(_) => Later::Say(nothing_found(), Outcome::Refused),
+                        Ok(Reply::Found(result)) => Later::Found(result, owed),
+                        Ok(_) | Err(_) => Later::Say(nothing_found(), Outcome::Refused, owed),
                     }
                 }));
                 None

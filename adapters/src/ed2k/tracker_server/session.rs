@@ -30,7 +30,7 @@ use crate::{
             },
         },
     },
-    tally::Outcome,
+    tally::{Outcome, Owed},
 };
 
 /// How long a client may take to log in.
@@ -80,9 +80,9 @@ pub(super) struct Session {
 /// What came later.
 pub(super) enum Later {
     /// This is to be said.
-    Say(ServerMessage, Outcome),
+    Say(ServerMessage, Outcome, Owed),
     /// A search has found this.
-    Found(SearchResult),
+    Found(SearchResult, Owed),
 }
 
 /// Serves a client until it leaves, or has to.
@@ -100,7 +100,7 @@ pub(super) async fn run(
         () = ticket.evicted() => return,
         () = stop.cancelled() => return,
     };
-    let login = match logged_in {
+    let (login, owed) = match logged_in {
         Ok(Ok(login)) => login,
         Ok(Err(error)) => {
             debug!(%overlay, %remote, %error, "a client has not logged in");
@@ -120,14 +120,14 @@ pub(super) async fn run(
     let Some((seat, letters)) = seated else { return };
     let mut session = Session::new(front.clone(), line, &login, seat.clone());
     session.welcome(&login, here);
-    front.tally.done(Outcome::Answered);
+    owed.done(Outcome::Answered);
     let end = session.serve(letters).await;
     debug!(%overlay, %remote, nick = login.nick(), %end, "a client has left");
     session.leave(&overlay).await;
 }
 
 /// The login, which comes first.
-async fn first(front: &Front, line: &mut Line) -> Result<Login, End> {
+async fn first(front: &Front, line: &mut Line) -> Result<(Login, Owed), End> {
     if !line.begins_plainly().await? {
         if !front.server.config.obfuscation {
             return Err(End::Said("it does not begin as eD2k does"));
@@ -137,7 +137,7 @@ async fn first(front: &Front, line: &mut Line) -> Result<Login, End> {
     let packet = line.next().await?;
     front.tally.came();
     match decode_from_client(&packet) {
-        Ok(ClientMessage::Login(login)) => Ok(login),
+        Ok(ClientMessage::Login(login)) => Ok((login, front.tally.owed())),
         Ok(_) => {
             front.tally.done(Outcome::Malformed);
             Err(End::Said("it has asked before it has logged in"))

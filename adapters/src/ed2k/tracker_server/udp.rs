@@ -29,7 +29,7 @@ use crate::{
             },
         },
     },
-    tally::Outcome,
+    tally::{Outcome, Owed},
 };
 
 /// Bytes of a question that are read.
@@ -175,12 +175,11 @@ impl Asker {
                 Answer::Later(answer) => later.push((wanted, answer)),
             }
         }
+        let owed = self.front.tally.owed();
         if later.is_empty() {
-            return self.say_found(&found);
+            return self.say_found(&found, owed);
         }
-        let Ok(permit) = room.clone().try_acquire_owned() else {
-            return self.front.tally.done(Outcome::Shed);
-        };
+        let Ok(permit) = room.clone().try_acquire_owned() else { return };
         let front = self.front.clone();
         front.clone().tasks.spawn(async move {
             let _permit = permit;
@@ -192,15 +191,15 @@ impl Asker {
                 };
                 found.extend(waited.ok().and_then(|answered| sources(&wanted, answered)));
             }
-            self.say_found(&found);
+            self.say_found(&found, owed);
         });
     }
 
-    fn say_found(&self, found: &[FoundSources]) {
+    fn say_found(&self, found: &[FoundSources], owed: Owed) {
         for part in in_parts(found, |one| 19 + 6 * one.sources.len()) {
             self.say(&ServerDatagram::FoundSources(part.to_vec()), false);
         }
-        self.front.tally.done(Outcome::Answered);
+        owed.done(Outcome::Answered);
     }
 
     fn search(self, options: &SearchOptions, expression: &Expression, room: &Arc<Semaphore>) {
@@ -209,35 +208,32 @@ impl Asker {
         let Ok((query, _)) = query_of_expression(expression) else {
             return self.front.tally.done(Outcome::Refused);
         };
+        let owed = self.front.tally.owed();
         let search = Search { query, max_results: Some(MAX_RESULTS) };
         match self.front.ask(Asked::ALL, Request::Search(search)) {
-            Answer::Now(answered) => self.say_results(answered, new_tags),
+            Answer::Now(answered) => self.say_results(answered, new_tags, owed),
             Answer::Later(answer) => {
-                let Ok(permit) = room.clone().try_acquire_owned() else {
-                    return self.front.tally.done(Outcome::Shed);
-                };
+                let Ok(permit) = room.clone().try_acquire_owned() else { return };
                 let front = self.front.clone();
                 front.clone().tasks.spawn(async move {
                     let _permit = permit;
                     let waited = front.stop.run_until_cancelled(timeout(ANSWER_TIMEOUT, answer));
                     if let Some(Ok(answered)) = waited.await {
-                        self.say_results(answered, new_tags);
+                        self.say_results(answered, new_tags, owed);
                     }
                 });
             }
         }
     }
 
-    fn say_results(&self, answered: Result<Reply, Fault>, new_tags: bool) {
-        let Ok(Reply::Found(result)) = answered else {
-            return self.front.tally.done(Outcome::Refused);
-        };
+    fn say_results(&self, answered: Result<Reply, Fault>, new_tags: bool, owed: Owed) {
+        let Ok(Reply::Found(result)) = answered else { return owed.done(Outcome::Refused) };
         let files: Vec<FileRecord> = result.hits.iter().filter_map(file_of_hit).collect();
         // A name has up to 255 bytes; the rest of a record is known.
         for part in in_parts(&files, |file| 80 + file.name().map_or(0, str::len)) {
             self.say(&ServerDatagram::SearchResult(part.to_vec()), new_tags);
         }
-        self.front.tally.done(Outcome::Answered);
+        owed.done(Outcome::Answered);
     }
 }
 

@@ -119,12 +119,13 @@ impl Session {
     }
 
     fn note(&mut self, version: Option<u8>, sources: &[SourceRecord]) {
+        let Some(book) = &self.sources else { return };
         let version = version.unwrap_or(self.download.link.options().source_exchange);
         for source in sources {
             // A low id means something at its own server only.
             let high @ ClientId::High(_) = source.client(version) else { continue };
             let endpoint = high.endpoint(source.port);
-            self.sources.note(self.file.hash, endpoint);
+            book.note(self.file.hash, endpoint);
             let crypt = Crypt::from_bits(source.crypt.unwrap_or_default());
             self.clients.hint_from_client(endpoint, Hint { hash: source.user, crypt });
         }

@@ -26,6 +26,7 @@ pub struct Mule {
     port: u16,
     limits: Limits,
     crypt: Crypt,
+    previews: bool,
     dir: PathBuf,
 }
 
@@ -80,7 +81,8 @@ impl Mule {
         let preferences: Vec<u8> = [0x14].into_iter().chain(hash).collect();
         fs::write(dir.join("preferences.dat"), preferences).expect("its user hash");
         let limits = Limits::default();
-        Self { name: name.to_owned(), at, port: MULE_PORT, limits, crypt: Crypt::Off, dir }
+        let (name, crypt) = (name.to_owned(), Crypt::Off);
+        Self { name, at, port: MULE_PORT, limits, crypt, previews: false, dir }
     }
 
     /// Listening at another port.
@@ -95,6 +97,12 @@ impl Mule {
         Self { limits, ..self }
     }
 
+    /// Fetching the first and the last part of a film before the others.
+    #[must_use]
+    pub fn previewing(self) -> Self {
+        Self { previews: true, ..self }
+    }
+
     /// With obfuscation.
     #[must_use]
     pub fn crypt(self, crypt: Crypt) -> Self {
@@ -105,6 +113,12 @@ impl Mule {
     #[must_use]
     pub fn incoming(&self) -> PathBuf {
         self.dir.join("Incoming")
+    }
+
+    /// The bytes of the one download that it has so far, where they will be in the file.
+    #[must_use]
+    pub fn part_file(&self) -> PathBuf {
+        self.dir.join("Temp/001.part")
     }
 
     /// Where a peer or a server sees it.
@@ -149,18 +163,18 @@ impl Mule {
 
     /// One key a line. An upload slot of 100,000 KiB/s: the default is 10, and what a slot may have is what a peer gets.
     fn settings(&self, control: u16, connects: bool) -> String {
-        let Self { name, at, port, limits, crypt, dir } = self;
+        let Self { name, at, port, limits, crypt, previews, dir } = self;
         let (up, down) = (limits.up.div_ceil(1024), limits.down.div_ceil(1024));
         let udp = port + 10;
         let dir = dir.display();
         let (connects, supported) = (u8::from(connects), u8::from(*crypt != Crypt::Off));
-        let required = u8::from(*crypt == Crypt::Required);
+        let (required, previews) = (u8::from(*crypt == Crypt::Required), u8::from(*previews));
         format!(
             "[eMule]\nNick={name}\nAddress={at}\nPort={port}\nUDPPort={udp}\nMaxUpload={up}\nMaxDownload={down}\n\
              SlotAllocation=100000\nMaxConnectionsPerFiveSeconds=200\nAutoconnect={connects}\nReconnect=1\nConnectToKad=0\nConnectToED2K=1\n\
              Serverlist=0\nAddServerListFromServer=0\nAddServerListFromClient=0\nRemoveDeadServer=0\nSafeServerConnect=0\n\
              SmartIdCheck=0\nUPnPEnabled=0\nFilterLanIPs=0\nIPFilterAutoLoad=0\nNewVersionCheck=0\nGeoIPEnabled=0\nKadNodesUrl=\n\
-             Ed2kServersUrl=\nTempDir={dir}/Temp\nIncomingDir={dir}/Incoming\n\
+             Ed2kServersUrl=\nPreviewPrio={previews}\nTempDir={dir}/Temp\nIncomingDir={dir}/Incoming\n\
              [ExternalConnect]\nAcceptExternalConnections=1\nECAddress=127.0.0.1\nECPort={control}\nECPassword={PASSWORD_MD5}\n\
              IpFilterClients=0\nIpFilterServers=0\n\
              [Obfuscation]\nIsClientCryptLayerSupported={supported}\nIsCryptLayerRequested={supported}\n\

@@ -32,10 +32,15 @@ pub struct Both {
 impl Both {
     /// Makes the torrent and starts opentracker.
     pub async fn new(scene: &Scene, path: &Path) -> Self {
+        Self::made(scene, path, Make::V1(18)).await
+    }
+
+    /// The same with a torrent of another kind.
+    pub async fn made(scene: &Scene, path: &Path, how: Make) -> Self {
         let port = free_port();
         let (kind, name) = (TrackerKind::OpenHttp, file_name(path));
         let out = scene.file(&format!("{name}.torrent"));
-        let torrent = Torrent::make(Make::V1(18), path, &name, &kind.url(port), &out).await;
+        let torrent = Torrent::make(how, path, &name, &kind.url(port), &out).await;
         let tracker = Tracker::start(scene, kind, port, &torrent.tracker_hashes()).await;
         let (mut length, mut hash) = (0, String::new());
         if path.is_file() {

@@ -23,7 +23,7 @@ use crate::{Availability, message::Messages};
 pub struct Descriptor {
     /// The protocol's word in the configuration (`[overlays.<protocol>.<id>]`).
     pub protocol: &'static str,
-    /// The doors that the adapter has; a request is never routed to another.
+    /// The doors that the adapter has; which of them an opened overlay has is told by [`Adapter`].
     pub doors: &'static [Door],
     /// The name schemes that peers of this protocol use for what they transfer.
     pub schemes: &'static [Scheme],

@@ -6,9 +6,6 @@
     reason = "a test fails by panicking"
 )]
 
-// clippy.toml allows this in tests; clippy does not see that their helpers are tests too.
-#![allow(clippy::unwrap_used)]
-
 use std::sync::Arc;
 
 use p2pbridge_nametable::{

@@ -99,6 +99,14 @@ impl Both {
         bridge.must(["names", "bind", &torrent, &link]).await;
     }
 
+    /// The same by a link that tells the hashes of the parts, as aMule's alcc writes it.
+    pub async fn bind_with_hashes(&self, bridge: &Bridge) {
+        let torrent = format!("{BT}={}", self.torrent.path.display());
+        let link = format!("{ED}={}", alcc_links(std::slice::from_ref(&self.path)).await.remove(0));
+        assert!(link.contains("|p="), "{link}");
+        bridge.must(["names", "bind", &torrent, &link]).await;
+    }
+
     /// Waits until the bridge has told its eD2k server of the file: amuled asks for sources once, and then after a quarter of an hour.
     pub async fn is_offered(&self, bridge: &Bridge) {
         let name = format!("urn:ed2k:{}", self.hash);

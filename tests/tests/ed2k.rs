@@ -31,12 +31,14 @@ struct Case {
     /// Whether it gets a high id.
     is_high: bool,
     by: Served,
+    /// Whether the link that is bound has the hashes of parts.
+    hashes: bool,
 }
 
 impl Case {
     fn new(by: Served) -> Self {
         let write = |path: &Path| fill(path, SIZE, 51);
-        Self { write, client: Client::Aria2, mule: |mule| mule, is_high: true, by }
+        Self { write, client: Client::Aria2, mule: |mule| mule, is_high: true, by, hashes: false }
     }
 }
 
@@ -70,7 +72,10 @@ async fn into_ed2k(case: Case) {
     let both = Both::new(&scene, &source).await;
     let _seeder = both.seed(&scene, case.client, Limits::default()).await;
     let bridges = Bridges::start(&scene, &both, case.by).await;
-    both.bind(&bridges.bridge).await;
+    match case.hashes {
+        true => both.bind_with_hashes(&bridges.bridge).await,
+        false => both.bind(&bridges.bridge).await,
+    }
     both.is_offered(&bridges.bridge).await;
     let mule = (case.mule)(Mule::new(&scene, "bob", public(4)));
     let mut bob = mule.start(&scene, Some(bridges.at)).await;
@@ -168,6 +173,14 @@ in_namespace! {
 
     async fn to_an_amuled_with_a_low_id_in_front() {
         into_ed2k(low_id(Served::ByIt)).await;
+    }
+
+    async fn to_an_amuled_with_a_low_id_in_presence() {
+        into_ed2k(low_id(Served::ByAnother)).await;
+    }
+
+    async fn to_amuled_by_a_link_with_the_hashes_of_parts() {
+        into_ed2k(Case { hashes: true, ..Case::new(Served::ByIt) }).await;
     }
 
     async fn from_an_amuled_that_insists_on_obfuscation() {

@@ -118,6 +118,6 @@ macro_rules! replays {
 replays! {
     bencode http_request http_answer udp_request udp_answer peer_wire extension metainfo magnet envelope message translate
     list_csv list_json list_magnets list_links list_metalink
-    ed2k_packet ed2k_tags ed2k_from_client ed2k_from_server ed2k_udp ed2k_search ed2k_hello ed2k_transfer ed2k_obfuscation ed2k_inflate
-    ed2k_link ed2k_describe
+    ed2k_packet ed2k_tags ed2k_from_client ed2k_from_server ed2k_udp ed2k_search ed2k_hello ed2k_transfer ed2k_obfuscation ed2k_agreement
+    ed2k_aich ed2k_inflate ed2k_link ed2k_describe
 }

@@ -5,9 +5,11 @@ use std::fmt::Debug;
 use bytes::{Bytes, BytesMut};
 use p2pbridge_adapters::AboutFile;
 use p2pbridge_adapters::ed2k::{
+    aich::{hash_part, hash_root, prove, recovery},
     describe::{Ed2kFile, compose, describe},
     wire::{
-        Cursor, Packet, Protocol, Tag, WireError,
+        BLOCK, Cursor, PART, Packet, Protocol, Tag, WireError,
+        agreement::Secret,
         hello::{Greeting, Options, read_info},
         obfuscation::{ANSWER_HEAD, Ciphers, REQUEST_HEAD, is_message},
         packet::inflate,
@@ -31,6 +33,8 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "ed2k_hello", run: hello },
     Target { name: "ed2k_transfer", run: transfer },
     Target { name: "ed2k_obfuscation", run: obfuscation },
+    Target { name: "ed2k_agreement", run: agreement },
+    Target { name: "ed2k_aich", run: aich },
     Target { name: "ed2k_inflate", run: inflated },
     Target { name: "ed2k_link", run: link },
     Target { name: "ed2k_describe", run: described },
@@ -200,6 +204,55 @@ fn obfuscation(data: &[u8]) {
     let answer = other.answer(padding);
     let (head, _) = answer.split_first_chunk().expect("a head");
     assert_eq!(one.read_answer(*head), Ok(padding.len()));
+}
+
+/// What the other side shows is refused, or both know the same then.
+fn agreement(data: &[u8]) {
+    let Some((ours, rest)) = data.split_first_chunk::<16>() else { return };
+    let Some((theirs, rest)) = rest.split_first_chunk::<16>() else { return };
+    let (ours, theirs) = (Secret::new(*ours), Secret::new(*theirs));
+    assert_eq!(ours.shared(&theirs.public()), theirs.shared(&ours.public()));
+    if let Some(shown) = rest.first_chunk() {
+        drop(ours.shared(shown));
+    }
+}
+
+/// What somebody sends proves nothing but by chance; what is made of all hashes proves its blocks, and no others.
+fn aich(data: &[u8]) {
+    for packet in messages(data) {
+        let Ok(transfer::Message::AichAnswer { recovery: Some((part, root, said)), .. }) =
+            transfer::decode(&packet)
+        else {
+            continue;
+        };
+        for size in
+            [0, 1, BLOCK, PART - 1, PART + 1, 7 * PART + 3, u64::from(u32::MAX) + 1, u64::MAX]
+        {
+            drop(prove(&root, size, part.into(), &said));
+        }
+    }
+    let Some((size, hash)) = data.split_first_chunk::<4>() else { return };
+    let size = u64::from(u32::from_le_bytes(*size)) % (3 * PART) + 1;
+    let mut seed = [0; 20];
+    seed.iter_mut().zip(hash).for_each(|(seed, byte)| *seed = *byte);
+    let parts = size.div_ceil(PART);
+    let blocks = |part: u64| -> Vec<[u8; 20]> {
+        let bytes = (size - part * PART).min(PART);
+        let one = |block: u64| std::array::from_fn(|at| seed[at] ^ (block + 60 * part) as u8);
+        (0..bytes.div_ceil(BLOCK)).map(one).collect()
+    };
+    let hashes: Vec<_> = (0..parts)
+        .map(|part| hash_part(size, part as u32, &blocks(part)).expect("a part"))
+        .collect();
+    let root = hash_root(size, &hashes).expect("a root");
+    for part in 0..parts {
+        let mut whole = recovery(size, part as u32, &hashes, &blocks(part)).expect("all hashes");
+        assert_eq!(prove(&root, size, part as u32, &whole), Some(blocks(part)));
+        if let Some((_, hash)) = whole.hashes.last_mut() {
+            hash[0] ^= 1;
+            assert_eq!(prove(&root, size, part as u32, &whole), None);
+        }
+    }
 }
 
 fn inflated(data: &[u8]) {

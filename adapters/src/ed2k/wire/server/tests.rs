@@ -148,7 +148,8 @@ fn sizes_are_told_in_32_and_in_64_bits() {
     let mut record = FileRecord::new([1; 16], Holder::Complete, "a", 1);
     record.tags = vec![Tag::number(file_tag::SIZE, 6u64 << 32)];
     assert_eq!(record.size(), Some(6 << 32), "one tag of 64 bits");
-    for (size, bytes) in [(Some(0), 20), (Some(MAX_32_BIT_LENGTH), 20), (None, 16)] {
+    // A 0 in 32 bits says that 64 follow.
+    for (size, bytes) in [(Some(0), 28), (Some(MAX_32_BIT_LENGTH), 20), (None, 16)] {
         let wanted = Wanted { hash: [2; 16], size };
         let packet = ClientMessage::GetSources(wanted).to_packet(true);
         assert_eq!(packet.payload.len(), bytes);

@@ -1,5 +1,7 @@
 //! Tracker messages as bytes ⇄ unified ones, one at a time and outside any conversation: for tools, captures and tests.
 
+pub(crate) mod dialect;
+
 use std::net::IpAddr;
 
 use p2pbridge_proto::{Body, Name};

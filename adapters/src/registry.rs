@@ -43,3 +43,43 @@ pub fn decode(bytes: &[u8], hint: &Hint) -> Result<(&'static Descriptor, Decoded
 pub fn protocol(word: &str) -> Option<&'static Descriptor> {
     PROTOCOLS.iter().copied().find(|descriptor| descriptor.protocol == word)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Door, Host};
+
+    /// Overlays of each protocol, which together have all its doors.
+    const OVERLAYS: &[(&str, &str)] = &[
+        (
+            "bittorrent",
+            "[overlays.bittorrent.a]\ntrackers = ['udp://127.0.0.1:1']\nlisten = ['127.0.0.1:0']\n\
+             [overlays.bittorrent.b]\nmode = 'front'\nlisten = ['127.0.0.1:0']\n\
+             [overlays.bittorrent.b.tracker]\nhttp = ['127.0.0.1:0']",
+        ),
+        (
+            "ed2k",
+            "[overlays.ed2k.a]\nservers = ['127.0.0.1:1']\nlisten = ['127.0.0.1:0']\n\
+             [overlays.ed2k.b]\nmode = 'front'\nlisten = ['127.0.0.1:0']\n\
+             [overlays.ed2k.b.server]\ntcp = ['127.0.0.1:0']\nudp = ['127.0.0.1:0']",
+        ),
+    ];
+
+    #[tokio::test]
+    async fn each_protocol_has_the_doors_that_it_declares() {
+        for descriptor in PROTOCOLS {
+            let (_, text) = OVERLAYS.iter().find(|(word, _)| *word == descriptor.protocol).unwrap();
+            let mut doors = Vec::new();
+            for overlay in (descriptor.configure)(text).unwrap() {
+                let open = (overlay.build)(&Host { mark: [1; 6] }).unwrap();
+                doors.extend(open.tracker_server.map(|_| Door::TrackerServer));
+                doors.extend(open.tracker_client.map(|_| Door::TrackerClient));
+                doors.extend(open.seeder.map(|_| Door::Seeder));
+                doors.extend(open.leecher.map(|_| Door::Leecher));
+            }
+            let (has, declared) = (doors, descriptor.doors);
+            assert!(has.iter().all(|door| declared.contains(door)), "{has:?}");
+            assert!(declared.iter().all(|door| has.contains(door)), "{has:?}");
+        }
+    }
+}

@@ -178,6 +178,11 @@ in_namespace! {
         folder(Make::Hybrid(18)).await;
     }
 
+    /// Files begin and end within pieces.
+    async fn files_of_a_folder_without_padding() {
+        folder(Make::V1(18)).await;
+    }
+
     /// amuled shares no empty file and takes no link to one: there is nothing that could cross. The bridge knows its name, and binds it.
     async fn no_byte_at_all() {
         let scene = Scene::new();

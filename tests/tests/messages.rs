@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use p2pbridge_adapters::message::{Decoded, Hint, differences};
-use p2pbridge_adapters::{Descriptor, registry};
+use p2pbridge_adapters::{Capability, Descriptor, registry};
 use p2pbridge_proto::{Body, Envelope, Request, v1};
 use p2pbridge_tests::bridge_binary;
 use prost::Message as _;
@@ -137,11 +137,23 @@ fn every_capture_has_a_row_and_every_row_a_capture() {
     }
 }
 
+/// What an adapter can translate that has read this.
+fn capability(body: &Body) -> Option<Capability> {
+    let Body::Request(request) = body else { return None };
+    Some(match request {
+        Request::Announce(_) => Capability::Announce,
+        Request::Find(_) => Capability::Find,
+        Request::SwarmQuery(_) => Capability::SwarmQuery,
+        Request::Search(_) => Capability::Search,
+    })
+}
+
 #[test]
 fn every_capture_survives_the_unified_message_but_for_the_listed_losses() {
     let mut lost: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let (mut kinds, mut missing) = (BTreeSet::new(), Vec::new());
     for descriptor in registry::PROTOCOLS {
+        let mut asked = Vec::new();
         for capture in captures(descriptor) {
             let shown = capture.path.display();
             if capture.kind == "none that is read" {
@@ -157,6 +169,7 @@ fn every_capture_survives_the_unified_message_but_for_the_listed_losses() {
                 continue;
             };
             assert!(capture.unified, "{shown}");
+            asked.extend(capability(body).filter(|it| !asked.contains(it)));
             let unified = carried(body);
             assert_eq!(&unified, body, "{shown}");
             let bytes = (descriptor.messages.encode)(first.kind, &unified, &capture.hint);
@@ -173,6 +186,8 @@ fn every_capture_survives_the_unified_message_but_for_the_listed_losses() {
                 lost.entry(first.kind.to_owned()).or_default().insert(field);
             }
         }
+        let declared = descriptor.capabilities;
+        assert!(asked.len() == declared.len() && declared.iter().all(|it| asked.contains(it)));
         let all = descriptor.messages.kinds.iter().copied();
         missing.extend(all.filter(|kind| !kinds.contains(kind)));
     }

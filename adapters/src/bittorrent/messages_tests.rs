@@ -1,11 +1,12 @@
 use p2pbridge_proto::{ErrorCode, Name, PeerEvent, Reply, Request};
 
 use super::*;
+use crate::message::Decoded;
 
 const HASH: &str = "%124Vx%9A%BC%DE%F1%23Eg%89%AB%CD%EF%124Vx%9A";
 
 fn decoded(bytes: &[u8]) -> Decoded {
-    decode(bytes, &Hint::default()).unwrap()
+    (MESSAGES.decode)(bytes, &Hint::default()).unwrap()
 }
 
 fn lost(decoded: &Decoded) -> Vec<&str> {
@@ -43,7 +44,7 @@ fn a_request_is_known_in_every_form() {
     assert_eq!((scrape.kind, lost(&scrape)), ("http-scrape-request", vec!["path"]));
     let seen = Hint { seen: Some("10.0.0.9".parse().unwrap()), ..Hint::default() };
     let Ok(Body::Request(Request::Announce(announce))) =
-        decode(query.as_bytes(), &seen).unwrap().unified
+        (MESSAGES.decode)(query.as_bytes(), &seen).unwrap().unified
     else {
         panic!("no announce");
     };
@@ -94,7 +95,8 @@ fn packets_are_known_by_what_is_where() {
     let swarms = [&[0, 0, 0, 2, 9, 9, 9, 9][..], &[0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3]].concat();
     assert!(decoded(&swarms).unified.is_err());
     let asked = Hint { names: vec![Name::btih([7; 20])], ..Hint::default() };
-    let Ok(Body::Reply(Reply::Swarms(stats))) = decode(&swarms, &asked).unwrap().unified else {
+    let Ok(Body::Reply(Reply::Swarms(stats))) = (MESSAGES.decode)(&swarms, &asked).unwrap().unified
+    else {
         panic!("no sizes");
     };
     assert_eq!((stats[0].seeders, stats[0].completed, stats[0].leechers), (1, Some(2), 3));
@@ -102,7 +104,7 @@ fn packets_are_known_by_what_is_where() {
 
 #[test]
 fn what_is_no_message_says_why() {
-    let text = |bytes: &[u8]| decode(bytes, &Hint::default()).unwrap_err().to_string();
+    let text = |bytes: &[u8]| (MESSAGES.decode)(bytes, &Hint::default()).unwrap_err().to_string();
     assert_eq!(text(b"\xFF\xFF"), "2 bytes that are no tracker message of BitTorrent");
     assert_eq!(
         text(b"HTTP/1.1 502 Bad\r\n\r\n<html>"),
@@ -114,7 +116,12 @@ fn what_is_no_message_says_why() {
     assert!(text(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nde").contains("2 of 9 bytes"));
     assert_eq!(text(b"info_hash=abc"), "`info_hash` has not 20 bytes");
     let hint = Hint { kind: Some("udp-x".into()), ..Hint::default() };
-    assert!(decode(b"", &hint).unwrap_err().to_string().contains("known: udp-connect-request, "));
+    assert!(
+        (MESSAGES.decode)(b"", &hint)
+            .unwrap_err()
+            .to_string()
+            .contains("known: udp-connect-request, ")
+    );
 }
 
 #[test]

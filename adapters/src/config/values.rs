@@ -79,12 +79,32 @@ impl TermsForm {
     }
 }
 
-/// The first address that was there before; a port that the system chooses is never the same.
-pub(crate) fn doubled(addresses: &[SocketAddr]) -> Option<(usize, SocketAddr)> {
-    let twice = |(place, address): &(usize, SocketAddr)| {
-        address.port() != 0 && addresses.iter().take(*place).any(|other| other == address)
-    };
-    addresses.iter().copied().enumerate().find(twice)
+/// Addresses to listen at, by their keys in a table: none of them may be there before under the same key. A port that the
+/// system chooses is never the same.
+pub(crate) fn no_doubles(
+    table: &'static str,
+    listed: [(&'static str, &[SocketAddr]); 2],
+) -> Result<(), Misfit> {
+    for (key, addresses) in listed {
+        let is_there = |(place, address): &(usize, &SocketAddr)| {
+            address.port() != 0 && addresses.iter().take(*place).any(|other| other == *address)
+        };
+        if let Some((place, twice)) = addresses.iter().enumerate().find(is_there) {
+            let path = [Step::Key(table), Step::Key(key), Step::Place(place)];
+            return misfit(&path, format!("`{twice}` is there twice"));
+        }
+    }
+    Ok(())
+}
+
+/// How many peers may be connected, unless told otherwise.
+pub(crate) const fn max_sessions() -> usize {
+    400
+}
+
+/// How many peers are served at the same time, unless told otherwise.
+pub(crate) const fn upload_slots() -> usize {
+    16
 }
 
 pub(crate) fn mode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mode, D::Error> {

@@ -16,11 +16,13 @@ use super::wire::{
     server::{decode_from_client, decode_from_server},
     udp,
 };
-use crate::message::{DecodeError, Decoded, Field, Hint, MAX_MESSAGE, Messages, differences};
+use crate::message::{
+    DecodeError, Field, Hint, Loss, Messages,
+    dialect::{self, Dialect, Kind as _},
+};
 
 /// eD2k's messages between client and server.
-pub static MESSAGES: Messages =
-    Messages { kinds: &kind::WORDS, decode, encode, losses: losses::LOSSES };
+pub static MESSAGES: Messages = dialect::messages::<Message>(&kind::WORDS);
 
 /// A native message, and what it says besides.
 struct Message {
@@ -29,7 +31,49 @@ struct Message {
     packed: bool,
 }
 
-impl Message {
+impl Dialect for Message {
+    type Kind = Kind;
+    const LOSSES: &'static [Loss] = losses::LOSSES;
+
+    fn read(bytes: &[u8], wanted: Option<Kind>, _hint: &Hint) -> Result<Self, DecodeError> {
+        let failed = |error: WireError| DecodeError(error.to_string());
+        let (native, packed) = match wanted {
+            Some(kind) if kind.is_udp() => (read_datagram(bytes).map_err(failed)?, false),
+            Some(_) => {
+                let packet = framed(bytes).map_err(failed)?;
+                let packet = packet.ok_or_else(|| {
+                    let length = bytes.len();
+                    DecodeError(format!("{length} bytes that are not one message in its frame"))
+                })?;
+                (read_packet(&packet).map_err(failed)?, packet.packed)
+            }
+            None => match framed(bytes) {
+                Ok(Some(packet)) => (read_packet(&packet).map_err(failed)?, packet.packed),
+                _ if Kind::may_be_udp(bytes) => (read_datagram(bytes).map_err(failed)?, false),
+                Err(error) if bytes.first().is_some_and(|first| is_message(*first)) => {
+                    return Err(failed(error));
+                }
+                _ => {
+                    let length = bytes.len();
+                    return Err(DecodeError(format!(
+                        "{length} bytes that are no message between client and server of eD2k"
+                    )));
+                }
+            },
+        };
+        let kind = Kind::of(&native);
+        match wanted {
+            Some(wanted) if wanted != kind => {
+                Err(DecodeError(format!("it is a {}, not a {}", kind.title(), wanted.title())))
+            }
+            _ => Ok(Self { kind, native, packed }),
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        self.kind
+    }
+
     fn fields(&self) -> Vec<Field> {
         let mut fields = fields::fields(&self.native);
         if self.packed {
@@ -37,68 +81,13 @@ impl Message {
         }
         fields
     }
-}
 
-fn decode(bytes: &[u8], hint: &Hint) -> Result<Decoded, DecodeError> {
-    let message = read(bytes, hint)?;
-    let (kind, fields) = (message.kind, message.fields());
-    let unified = native::unified(&message.native, hint);
-    let lost = match &unified {
-        Ok(body) => {
-            let again = write(kind, body, hint)?;
-            let hint = Hint { kind: Some(kind.word().to_owned()), ..hint.clone() };
-            let again = read(&again, &hint)?;
-            differences(kind.word(), &fields, &again.fields(), losses::LOSSES)
-        }
-        Err(_) => Vec::new(),
-    };
-    Ok(Decoded { kind: kind.word(), title: kind.title(), fields, unified, lost })
-}
-
-fn encode(word: &str, body: &Body, hint: &Hint) -> Result<Vec<u8>, DecodeError> {
-    write(Kind::of_word(word)?, body, hint)
-}
-
-fn write(kind: Kind, body: &Body, hint: &Hint) -> Result<Vec<u8>, DecodeError> {
-    Ok(native::native(kind, body, hint)?.encode())
-}
-
-fn read(bytes: &[u8], hint: &Hint) -> Result<Message, DecodeError> {
-    if bytes.len() > MAX_MESSAGE {
-        return Err(DecodeError(format!("{} bytes are more than a message can have", bytes.len())));
+    fn unified(self, hint: &Hint) -> Result<Body, &'static str> {
+        native::unified(&self.native, hint)
     }
-    let wanted = hint.kind.as_deref().map(Kind::of_word).transpose()?;
-    let failed = |error: WireError| DecodeError(error.to_string());
-    let (native, packed) = match wanted {
-        Some(kind) if kind.is_udp() => (read_datagram(bytes).map_err(failed)?, false),
-        Some(_) => {
-            let packet = framed(bytes).map_err(failed)?;
-            let packet = packet.ok_or_else(|| {
-                let length = bytes.len();
-                DecodeError(format!("{length} bytes that are not one message in its frame"))
-            })?;
-            (read_packet(&packet).map_err(failed)?, packet.packed)
-        }
-        None => match framed(bytes) {
-            Ok(Some(packet)) => (read_packet(&packet).map_err(failed)?, packet.packed),
-            _ if Kind::may_be_udp(bytes) => (read_datagram(bytes).map_err(failed)?, false),
-            Err(error) if bytes.first().is_some_and(|first| is_message(*first)) => {
-                return Err(failed(error));
-            }
-            _ => {
-                let length = bytes.len();
-                return Err(DecodeError(format!(
-                    "{length} bytes that are no message between client and server of eD2k"
-                )));
-            }
-        },
-    };
-    let kind = Kind::of(&native);
-    match wanted {
-        Some(wanted) if wanted != kind => {
-            Err(DecodeError(format!("it is a {}, not a {}", kind.title(), wanted.title())))
-        }
-        _ => Ok(Message { kind, native, packed }),
+
+    fn write(kind: Kind, body: &Body, hint: &Hint) -> Result<Vec<u8>, DecodeError> {
+        Ok(native::native(kind, body, hint)?.encode())
     }
 }
 

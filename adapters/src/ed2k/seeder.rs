@@ -249,5 +249,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-#[path = "seeder_tests.rs"]
 mod tests;

@@ -59,6 +59,12 @@ pub(crate) fn parts(forest: &Forest) -> Vec<[u8; 16]> {
     forest.row(0).iter().map(first).collect()
 }
 
+/// How many names the same bytes have, when there are so many: two where all parts are full.
+pub(super) fn variants(length: Option<u64>) -> usize {
+    let full = length.is_some_and(|length| length > 0 && length.is_multiple_of(PART));
+    if full { 2 } else { 1 }
+}
+
 fn name(parts: &[Node]) -> Option<Name> {
     let root = match parts {
         [only] => *only,

@@ -169,6 +169,16 @@ impl Digests {
     }
 }
 
+/// How many names of a scheme the same bytes can have, when there are so many. `None` where names depend on more than the
+/// bytes, or on how these are cut.
+pub(crate) fn variants(scheme: Scheme, length: Option<u64>) -> Option<usize> {
+    match scheme {
+        Scheme::Btih | Scheme::Btmh | Scheme::CidDagPb => None,
+        Scheme::Ed2k => Some(ed2k::variants(length)),
+        _ => Some(1),
+    }
+}
+
 /// Bytes of the chunks in which systems of a scheme cut a content of this length; the last may be shorter. `None` where
 /// the scheme says nothing of it: BitTorrent's pieces are a torrent's own. Of a UnixFS tree it is the chunk of
 /// `unixfs-v0-2015`, which divides that of `unixfs-v1-2025`.

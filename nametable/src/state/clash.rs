@@ -11,21 +11,10 @@ use crate::{Content, digest};
 pub(crate) fn excludes(one: &Name, other: &Name, length: Option<u64>) -> bool {
     let differ = one.digest() != other.digest();
     match (one.scheme(), other.scheme()) {
-        // They depend on more than the bytes, or on how these are cut.
-        (Scheme::Btih, Scheme::Btih)
-        | (Scheme::Btmh, Scheme::Btmh)
-        | (Scheme::CidDagPb, Scheme::CidDagPb) => false,
-        (Scheme::Ed2k, Scheme::Ed2k) => differ && !has_two_variants(length),
         // A raw block is named by the plain hash of its bytes.
         (Scheme::CidRaw, Scheme::Sha256) | (Scheme::Sha256, Scheme::CidRaw) => differ,
-        (one, other) => one == other && differ,
+        (one, other) => one == other && differ && digest::variants(one, length) == Some(1),
     }
-}
-
-/// At exact multiples of a part there are two eD2k hashes.
-fn has_two_variants(length: Option<u64>) -> bool {
-    let part = digest::unit(Scheme::Ed2k, 0).unwrap_or(u64::MAX);
-    length.is_some_and(|length| length > 0 && length.is_multiple_of(part))
 }
 
 /// What in one content contradicts another.
@@ -60,24 +49,28 @@ impl Clash {
                 clash.evidence = clash.evidence.max(Some(known.evidence));
             }
         }
-        clash.third_variants(content, names);
+        clash.one_too_many(content, names, length.or(content.length));
         clash
     }
 
-    /// Of eD2k hashes there are two at most: what of the content is a third beside what both sides say.
-    fn third_variants(&mut self, content: &Content, names: &[Name]) {
-        let said: BTreeSet<&Name> =
-            names.iter().filter(|name| name.scheme() == Scheme::Ed2k).collect();
-        let Some(rival) = said.first().copied() else { return };
-        let mut mine: Vec<_> = content
-            .of_scheme(Scheme::Ed2k)
-            .filter(|known| !said.contains(&known.name))
-            .filter(|known| self.names.iter().all(|(name, _)| *name != known.name))
-            .collect();
-        mine.sort_by_key(|known| std::cmp::Reverse(known.evidence));
-        for known in mine.iter().skip(2usize.saturating_sub(said.len())) {
-            self.names.push((known.name, *rival));
-            self.evidence = self.evidence.max(Some(known.evidence));
+    /// Where the same bytes have several names of a scheme: what of the content is one too many beside what both sides say.
+    fn one_too_many(&mut self, content: &Content, names: &[Name], length: Option<u64>) {
+        let schemes: BTreeSet<Scheme> = names.iter().map(Name::scheme).collect();
+        for scheme in schemes {
+            let Some(most @ 2..) = digest::variants(scheme, length) else { continue };
+            let said: BTreeSet<&Name> =
+                names.iter().filter(|name| name.scheme() == scheme).collect();
+            let Some(rival) = said.first().copied() else { continue };
+            let mut mine: Vec<_> = content
+                .of_scheme(scheme)
+                .filter(|known| !said.contains(&known.name))
+                .filter(|known| self.names.iter().all(|(name, _)| *name != known.name))
+                .collect();
+            mine.sort_by_key(|known| std::cmp::Reverse(known.evidence));
+            for known in mine.iter().skip(most.saturating_sub(said.len())) {
+                self.names.push((known.name, *rival));
+                self.evidence = self.evidence.max(Some(known.evidence));
+            }
         }
     }
 

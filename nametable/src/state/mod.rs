@@ -11,7 +11,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use p2pbridge_proto::{ContentId, Evidence, Name, Scheme};
 
-use crate::{Binding, Content, EMPTY_CONTENT, MAX_CONTENT_NAMES, MAX_TITLE, Statement};
+use crate::{Binding, Content, EMPTY_CONTENT, MAX_CONTENT_NAMES, MAX_TITLE, Statement, digest};
 
 pub(crate) use clash::excludes;
 pub(crate) use draft::Draft;
@@ -86,9 +86,12 @@ fn check(statement: &Statement) -> Result<(), String> {
     if statement.title.chars().any(char::is_control) {
         return Err("its title has control characters".to_owned());
     }
-    let ed2k = statement.names.iter().filter(|name| name.scheme() == Scheme::Ed2k).count();
-    if ed2k > 2 {
-        return Err(format!("it has {ed2k} eD2k hashes; a content has two at most"));
+    for scheme in statement.names.iter().map(Name::scheme) {
+        let Some(most @ 2..) = digest::variants(scheme, statement.length) else { continue };
+        let count = statement.names.iter().filter(|name| name.scheme() == scheme).count();
+        if count > most {
+            return Err(format!("it has {count} {scheme} names; a content has {most} at most"));
+        }
     }
     for (at, one) in statement.names.iter().enumerate() {
         for other in statement.names.iter().skip(at + 1) {

@@ -15,8 +15,8 @@ use crate::{
         at::Step::{Key, Place},
         misfit,
         values::{
-            BudgetForm, TermsForm, addresses, count, doubled, listen, mode, names, public, seconds,
-            within,
+            BudgetForm, TermsForm, addresses, count, listen, max_sessions, mode, names, no_doubles,
+            public, seconds, upload_slots, within,
         },
     },
 };
@@ -41,9 +41,9 @@ pub(super) struct Form {
     listen: Vec<SocketAddr>,
     #[serde(default, deserialize_with = "public")]
     public: Vec<IpAddr>,
-    #[serde(default = "default_max_sessions", deserialize_with = "within::<_, 1, 10_000>")]
+    #[serde(default = "max_sessions", deserialize_with = "within::<_, 1, 10_000>")]
     max_sessions: usize,
-    #[serde(default = "default_upload_slots", deserialize_with = "within::<_, 1, 1000>")]
+    #[serde(default = "upload_slots", deserialize_with = "within::<_, 1, 1000>")]
     upload_slots: usize,
     tracker: Option<TrackerForm>,
     #[serde(default)]
@@ -167,14 +167,7 @@ impl TrackerForm {
             let problem = "as a tracker, the bridge needs at least one address to listen at";
             return misfit(&[Key("tracker"), Key("http")], problem);
         }
-        for (key, addresses) in [("http", &http), ("udp", &udp)] {
-            if let Some((place, twice)) = doubled(addresses) {
-                return misfit(
-                    &[Key("tracker"), Key(key), Place(place)],
-                    format!("`{twice}` is there twice"),
-                );
-            }
-        }
+        no_doubles("tracker", [("http", &http), ("udp", &udp)])?;
         let terms = TermsForm {
             interval: self.interval,
             min_interval: self.min_interval,
@@ -194,12 +187,4 @@ impl TrackerForm {
 
 fn default_listen() -> Vec<SocketAddr> {
     vec![([0, 0, 0, 0], SEEDER_PORT).into(), ([0u16; 8], SEEDER_PORT).into()]
-}
-
-const fn default_max_sessions() -> usize {
-    400
-}
-
-const fn default_upload_slots() -> usize {
-    16
 }

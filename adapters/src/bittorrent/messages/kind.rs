@@ -1,7 +1,10 @@
 //! The kinds of messages, and how they are told apart.
 
 use super::raw_http;
-use crate::{bittorrent::wire::udp::MAGIC, message::DecodeError};
+use crate::{
+    bittorrent::wire::udp::MAGIC,
+    message::dialect::{self, Kind as _},
+};
 
 /// A kind of tracker message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,52 +25,28 @@ pub(super) enum Kind {
     HttpFailure,
 }
 
-/// A row a kind: its word, and the same for people.
-const KINDS: [(Kind, &str, &str); 13] = [
-    (Kind::UdpConnectRequest, "udp-connect-request", "UDP connect request"),
-    (Kind::UdpConnectAnswer, "udp-connect-answer", "UDP connect answer"),
-    (Kind::UdpAnnounceRequest, "udp-announce-request", "UDP announce request"),
-    (Kind::UdpAnnounceAnswer, "udp-announce-answer", "UDP announce answer"),
-    (Kind::UdpEmptyAnswer, "udp-empty-answer", "UDP announce answer without content"),
-    (Kind::UdpScrapeRequest, "udp-scrape-request", "UDP scrape request"),
-    (Kind::UdpScrapeAnswer, "udp-scrape-answer", "UDP scrape answer"),
-    (Kind::UdpError, "udp-error", "UDP error"),
-    (Kind::HttpAnnounceRequest, "http-announce-request", "HTTP announce request"),
-    (Kind::HttpAnnounceAnswer, "http-announce-answer", "HTTP announce answer"),
-    (Kind::HttpScrapeRequest, "http-scrape-request", "HTTP scrape request"),
-    (Kind::HttpScrapeAnswer, "http-scrape-answer", "HTTP scrape answer"),
-    (Kind::HttpFailure, "http-failure", "HTTP refusal"),
-];
+impl dialect::Kind for Kind {
+    const ROWS: &'static [(Self, &'static str, &'static str)] = &[
+        (Kind::UdpConnectRequest, "udp-connect-request", "UDP connect request"),
+        (Kind::UdpConnectAnswer, "udp-connect-answer", "UDP connect answer"),
+        (Kind::UdpAnnounceRequest, "udp-announce-request", "UDP announce request"),
+        (Kind::UdpAnnounceAnswer, "udp-announce-answer", "UDP announce answer"),
+        (Kind::UdpEmptyAnswer, "udp-empty-answer", "UDP announce answer without content"),
+        (Kind::UdpScrapeRequest, "udp-scrape-request", "UDP scrape request"),
+        (Kind::UdpScrapeAnswer, "udp-scrape-answer", "UDP scrape answer"),
+        (Kind::UdpError, "udp-error", "UDP error"),
+        (Kind::HttpAnnounceRequest, "http-announce-request", "HTTP announce request"),
+        (Kind::HttpAnnounceAnswer, "http-announce-answer", "HTTP announce answer"),
+        (Kind::HttpScrapeRequest, "http-scrape-request", "HTTP scrape request"),
+        (Kind::HttpScrapeAnswer, "http-scrape-answer", "HTTP scrape answer"),
+        (Kind::HttpFailure, "http-failure", "HTTP refusal"),
+    ];
+}
 
 /// The words of all kinds.
-pub(super) static WORDS: [&str; KINDS.len()] = {
-    let mut words = [""; KINDS.len()];
-    let mut at = 0;
-    while at < KINDS.len() {
-        words[at] = KINDS[at].1;
-        at += 1;
-    }
-    words
-};
+pub(super) static WORDS: [&str; Kind::ROWS.len()] = dialect::words::<Kind, { Kind::ROWS.len() }>();
 
 impl Kind {
-    pub(super) fn word(self) -> &'static str {
-        KINDS.iter().find(|row| row.0 == self).map_or("", |row| row.1)
-    }
-
-    pub(super) fn title(self) -> &'static str {
-        KINDS.iter().find(|row| row.0 == self).map_or("", |row| row.2)
-    }
-
-    pub(super) fn of_word(word: &str) -> Result<Self, DecodeError> {
-        KINDS.iter().find(|row| row.1 == word).map(|row| row.0).ok_or_else(|| {
-            DecodeError(format!(
-                "no kind of message is called `{word}`; known: {}",
-                WORDS.join(", ")
-            ))
-        })
-    }
-
     /// The kind that bytes seem to be of, by what is where.
     pub(super) fn recognise(bytes: &[u8]) -> Option<Self> {
         if bytes.starts_with(b"HTTP/") || bytes.first() == Some(&b'd') {

@@ -20,7 +20,7 @@ use crate::{
             udp::{self, UdpRequest, UdpResponse},
         },
     },
-    message::{DecodeError, Field, Hint},
+    message::{DecodeError, Field, Hint, dialect::Kind as _},
 };
 
 /// A message in its native form.

@@ -16,8 +16,8 @@ use crate::{
         at::Step::{Key, Place},
         misfit,
         values::{
-            BudgetForm, TermsForm, addresses, count, doubled, listen, mode, names, public, seconds,
-            within,
+            BudgetForm, TermsForm, addresses, count, listen, max_sessions, mode, names, no_doubles,
+            public, seconds, upload_slots, within,
         },
     },
 };
@@ -45,9 +45,9 @@ pub(super) struct Form {
     public: Vec<IpAddr>,
     #[serde(default = "default_nick", deserialize_with = "text::<_, 1, 50>")]
     nick: String,
-    #[serde(default = "default_max_sessions", deserialize_with = "within::<_, 1, 10_000>")]
+    #[serde(default = "max_sessions", deserialize_with = "within::<_, 1, 10_000>")]
     max_sessions: usize,
-    #[serde(default = "default_upload_slots", deserialize_with = "within::<_, 1, 1000>")]
+    #[serde(default = "upload_slots", deserialize_with = "within::<_, 1, 1000>")]
     upload_slots: usize,
     #[serde(default)]
     obfuscation: Obfuscation,
@@ -176,13 +176,8 @@ impl ServerForm {
             if let Some(place) = addresses.iter().position(SocketAddr::is_ipv6) {
                 return misfit(&[Key("server"), Key(key), Place(place)], FAMILY);
             }
-            if let Some((place, twice)) = doubled(addresses) {
-                return misfit(
-                    &[Key("server"), Key(key), Place(place)],
-                    format!("`{twice}` is there twice"),
-                );
-            }
         }
+        no_doubles("server", [("tcp", &tcp), ("udp", &udp)])?;
         let terms = TermsForm {
             interval: self.interval,
             swarms: self.swarms,
@@ -248,14 +243,6 @@ fn default_nick() -> String {
 
 fn default_name() -> String {
     "P2P-Bridge".to_owned()
-}
-
-const fn default_max_sessions() -> usize {
-    400
-}
-
-const fn default_upload_slots() -> usize {
-    16
 }
 
 const fn default_logins() -> usize {

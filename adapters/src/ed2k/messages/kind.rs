@@ -6,7 +6,7 @@ use crate::{
         server::{ClientMessage, ServerMessage},
         udp::{ClientDatagram, ServerDatagram},
     },
-    message::DecodeError,
+    message::dialect::{self, Kind as _},
 };
 
 /// A kind of message between client and server.
@@ -47,86 +47,62 @@ pub(super) enum Kind {
     UdpServerList,
 }
 
-/// A row a kind: its word, and the same for people.
-const KINDS: [(Kind, &str, &str); 33] = [
-    (Kind::Login, "tcp-login-request", "login"),
-    (Kind::GetServerList, "tcp-get-server-list-request", "question for servers"),
-    (Kind::Offer, "tcp-offer-request", "offer of files"),
-    (Kind::Search, "tcp-search-request", "search"),
-    (Kind::MoreResults, "tcp-more-results-request", "question for more results"),
-    (Kind::Disconnect, "tcp-disconnect-request", "farewell"),
-    (Kind::GetSources, "tcp-get-sources-request", "question for sources"),
-    (
-        Kind::GetSourcesObfuscated,
-        "tcp-get-sources-obfuscated-request",
-        "question for sources and how they obfuscate",
-    ),
-    (Kind::Callback, "tcp-callback-request", "question for a call back"),
-    (Kind::Reject, "tcp-reject-answer", "rejection"),
-    (Kind::ServerList, "tcp-server-list-answer", "list of servers"),
-    (Kind::Found, "tcp-found-answer", "result of a search"),
-    (Kind::Status, "tcp-status-answer", "status of a server"),
-    (Kind::CallbackRequested, "tcp-callback-requested-answer", "call back to somebody"),
-    (Kind::CallbackFailed, "tcp-callback-failed-answer", "failed call back"),
-    (Kind::Text, "tcp-message-answer", "text of a server"),
-    (Kind::Id, "tcp-id-answer", "id of a client"),
-    (Kind::Ident, "tcp-ident-answer", "identity of a server"),
-    (Kind::Sources, "tcp-sources-answer", "sources of a file"),
-    (
-        Kind::SourcesObfuscated,
-        "tcp-sources-obfuscated-answer",
-        "sources of a file and how they obfuscate",
-    ),
-    (Kind::UdpAskStatus, "udp-ask-status-request", "UDP question for the status"),
-    (Kind::UdpAskDescription, "udp-ask-description-request", "UDP question for a description"),
-    (Kind::UdpGetSources, "udp-get-sources-request", "UDP question for sources"),
-    (
-        Kind::UdpGetSourcesOld,
-        "udp-get-sources-old-request",
-        "UDP question for sources without sizes",
-    ),
-    (Kind::UdpSearch, "udp-search-request", "UDP search"),
-    (Kind::UdpCallback, "udp-callback-request", "UDP question for a call back"),
-    (Kind::UdpGetServerList, "udp-get-server-list-request", "UDP question for servers"),
-    (Kind::UdpStatus, "udp-status-answer", "UDP status of a server"),
-    (Kind::UdpDescription, "udp-description-answer", "UDP description of a server"),
-    (Kind::UdpSources, "udp-sources-answer", "UDP sources of files"),
-    (Kind::UdpFound, "udp-found-answer", "UDP result of a search"),
-    (Kind::UdpInvalidId, "udp-invalid-id-answer", "UDP failed call back"),
-    (Kind::UdpServerList, "udp-server-list-answer", "UDP list of servers"),
-];
+impl dialect::Kind for Kind {
+    const ROWS: &'static [(Self, &'static str, &'static str)] = &[
+        (Kind::Login, "tcp-login-request", "login"),
+        (Kind::GetServerList, "tcp-get-server-list-request", "question for servers"),
+        (Kind::Offer, "tcp-offer-request", "offer of files"),
+        (Kind::Search, "tcp-search-request", "search"),
+        (Kind::MoreResults, "tcp-more-results-request", "question for more results"),
+        (Kind::Disconnect, "tcp-disconnect-request", "farewell"),
+        (Kind::GetSources, "tcp-get-sources-request", "question for sources"),
+        (
+            Kind::GetSourcesObfuscated,
+            "tcp-get-sources-obfuscated-request",
+            "question for sources and how they obfuscate",
+        ),
+        (Kind::Callback, "tcp-callback-request", "question for a call back"),
+        (Kind::Reject, "tcp-reject-answer", "rejection"),
+        (Kind::ServerList, "tcp-server-list-answer", "list of servers"),
+        (Kind::Found, "tcp-found-answer", "result of a search"),
+        (Kind::Status, "tcp-status-answer", "status of a server"),
+        (Kind::CallbackRequested, "tcp-callback-requested-answer", "call back to somebody"),
+        (Kind::CallbackFailed, "tcp-callback-failed-answer", "failed call back"),
+        (Kind::Text, "tcp-message-answer", "text of a server"),
+        (Kind::Id, "tcp-id-answer", "id of a client"),
+        (Kind::Ident, "tcp-ident-answer", "identity of a server"),
+        (Kind::Sources, "tcp-sources-answer", "sources of a file"),
+        (
+            Kind::SourcesObfuscated,
+            "tcp-sources-obfuscated-answer",
+            "sources of a file and how they obfuscate",
+        ),
+        (Kind::UdpAskStatus, "udp-ask-status-request", "UDP question for the status"),
+        (Kind::UdpAskDescription, "udp-ask-description-request", "UDP question for a description"),
+        (Kind::UdpGetSources, "udp-get-sources-request", "UDP question for sources"),
+        (
+            Kind::UdpGetSourcesOld,
+            "udp-get-sources-old-request",
+            "UDP question for sources without sizes",
+        ),
+        (Kind::UdpSearch, "udp-search-request", "UDP search"),
+        (Kind::UdpCallback, "udp-callback-request", "UDP question for a call back"),
+        (Kind::UdpGetServerList, "udp-get-server-list-request", "UDP question for servers"),
+        (Kind::UdpStatus, "udp-status-answer", "UDP status of a server"),
+        (Kind::UdpDescription, "udp-description-answer", "UDP description of a server"),
+        (Kind::UdpSources, "udp-sources-answer", "UDP sources of files"),
+        (Kind::UdpFound, "udp-found-answer", "UDP result of a search"),
+        (Kind::UdpInvalidId, "udp-invalid-id-answer", "UDP failed call back"),
+        (Kind::UdpServerList, "udp-server-list-answer", "UDP list of servers"),
+    ];
+}
 
 /// The words of all kinds.
-pub(super) static WORDS: [&str; KINDS.len()] = {
-    let mut words = [""; KINDS.len()];
-    let mut at = 0;
-    while at < KINDS.len() {
-        words[at] = KINDS[at].1;
-        at += 1;
-    }
-    words
-};
+pub(super) static WORDS: [&str; Kind::ROWS.len()] = dialect::words::<Kind, { Kind::ROWS.len() }>();
 
 impl Kind {
-    pub(super) fn word(self) -> &'static str {
-        KINDS.iter().find(|row| row.0 == self).map_or("", |row| row.1)
-    }
-
-    pub(super) fn title(self) -> &'static str {
-        KINDS.iter().find(|row| row.0 == self).map_or("", |row| row.2)
-    }
-
     pub(super) fn is_udp(self) -> bool {
         self.word().starts_with("udp-")
-    }
-
-    pub(super) fn of_word(word: &str) -> Result<Self, DecodeError> {
-        KINDS.iter().find(|row| row.1 == word).map(|row| row.0).ok_or_else(|| {
-            DecodeError(format!(
-                "no kind of message is called `{word}`; known: {}",
-                WORDS.join(", ")
-            ))
-        })
     }
 
     /// Whether bytes begin as a datagram does: its opcodes are above those of TCP.

@@ -18,7 +18,7 @@ use crate::{
             udp::{ClientDatagram, SearchOptions, ServerDatagram},
         },
     },
-    message::{DecodeError, Hint},
+    message::{DecodeError, Hint, dialect::Kind as _},
 };
 
 const OF_A_SESSION: &str =

@@ -1,6 +1,7 @@
 use p2pbridge_proto::{Name, Query, Reply, Request};
 
 use super::*;
+use crate::message::Decoded;
 
 /// Bytes of a capture.
 macro_rules! capture {
@@ -10,7 +11,7 @@ macro_rules! capture {
 }
 
 fn decoded(bytes: &[u8]) -> Decoded {
-    decode(bytes, &Hint::default()).unwrap()
+    (MESSAGES.decode)(bytes, &Hint::default()).unwrap()
 }
 
 fn lost(decoded: &Decoded) -> Vec<&str> {
@@ -57,7 +58,7 @@ fn what_a_server_says_is_known() {
     assert_eq!(list.peers[0].endpoint, "198.51.100.6:4771".parse().unwrap());
     let file = Name::from_digest_text(p2pbridge_proto::Scheme::Ed2k, field(&sources, "file")[0]);
     let hint = Hint { names: vec![file.unwrap()], ..Hint::default() };
-    let again = decode(capture!("ed2k-server-tcp-sources.answer"), &hint).unwrap();
+    let again = (MESSAGES.decode)(capture!("ed2k-server-tcp-sources.answer"), &hint).unwrap();
     assert!(again.lost.is_empty(), "the file is told: {:?}", again.lost);
     let found = decoded(capture!("ed2k-server-tcp-found.answer"));
     let Ok(Body::Reply(Reply::Found(result))) = &found.unified else { panic!("{found:?}") };
@@ -71,7 +72,7 @@ fn what_a_server_says_is_known() {
 fn what_is_no_message_says_why() {
     let text = |bytes: &[u8], kind: Option<&str>| {
         let hint = Hint { kind: kind.map(str::to_owned), ..Hint::default() };
-        decode(bytes, &hint).unwrap_err().to_string()
+        (MESSAGES.decode)(bytes, &hint).unwrap_err().to_string()
     };
     assert!(text(b"GET /", None).contains("no message between client and server"));
     let status = capture!("ed2k-server-tcp-status.answer");
@@ -89,11 +90,11 @@ fn every_kind_of_message_is_written_and_known_again() {
         max_results: None,
     }));
     for kind in ["tcp-search-request", "udp-search-request"] {
-        let bytes = encode(kind, &body, &Hint::default()).unwrap();
+        let bytes = (MESSAGES.encode)(kind, &body, &Hint::default()).unwrap();
         let again = decoded(&bytes);
         assert_eq!((again.kind, again.unified), (kind, Ok(body.clone())));
     }
-    assert!(encode("tcp-login-request", &body, &Hint::default()).is_err());
+    assert!((MESSAGES.encode)("tcp-login-request", &body, &Hint::default()).is_err());
 }
 
 #[test]

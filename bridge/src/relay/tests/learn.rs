@@ -61,15 +61,6 @@ fn setup<'a>(
     Setup { a, b, peers, fickle: None, folder, table, spool_bound: 1 << 30 }
 }
 
-async fn verified(house: &House, name: &Name) {
-    let proven = async {
-        while house.table.get(name).unwrap().evidence != Evidence::Verified {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    timeout(PATIENCE, proven).await.expect("the binding is verified");
-}
-
 #[tokio::test]
 async fn hashes_are_made_of_all_bytes_that_another_name_has_verified() {
     let content = bytes_of(9_000_000);
@@ -83,8 +74,8 @@ async fn hashes_are_made_of_all_bytes_that_another_name_has_verified() {
         let first = house(setup(&a, &b, peers, folder.path(), table.clone())).await;
         assert!(first.pull(&b, &shuffled(chunks, 3), 184_320).await == content);
         assert_eq!(first.sent.load(Ordering::SeqCst), content.len() as u64);
-        verified(&first, &b.names[0]).await;
-        verified(&first, &a.names[0]).await;
+        first.verified(&b.names[0]).await;
+        first.verified(&a.names[0]).await;
         first.end().await;
 
         let (b, learner) = unknown(2, unit_b, &content, true);
@@ -154,16 +145,9 @@ async fn without_hashes_and_room_nothing_moves() {
     peer.holds(Bits::none(3));
     let error = timeout(PATIENCE, reader.prepare(1)).await.unwrap().unwrap_err();
     assert!(error.to_string().contains("the spool is too small"), "{error}");
-    let told = async {
-        loop {
-            let swarms = house.relay.swarms(&id("b"));
-            if swarms.iter().any(|swarm| swarm.trouble.contains("the spool is too small")) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    timeout(PATIENCE, told).await.expect("the operator is told");
+    let says =
+        |swarm: &p2pbridge_proto::v1::SwarmStatus| swarm.trouble.contains("the spool is too small");
+    until(|| house.relay.swarms(&id("b")).iter().any(says)).await;
     assert_eq!(house.sent.load(Ordering::SeqCst), 0);
     house.end().await;
 }
@@ -207,20 +191,10 @@ async fn hashes_of_a_source_are_told_or_not_needed() {
         assert!(house.download(&b).await == content);
         assert_eq!(house.sent.load(Ordering::SeqCst), content.len() as u64);
         if tells {
-            verified(&house, &a.names[0]).await;
+            house.verified(&a.names[0]).await;
         }
         house.end().await;
     }
-}
-
-/// What happens within [`PATIENCE`].
-async fn within(done: &dyn Fn() -> bool) {
-    let wait = async {
-        while !done() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    timeout(PATIENCE, wait).await.expect("it goes on");
 }
 
 #[tokio::test(start_paused = true)]
@@ -331,12 +305,12 @@ async fn what_was_begun_for_a_peer_is_learned_to_its_end() {
     let peer = reader.attend(SocketAddr::from(([127, 0, 0, 1], 1)));
     {
         let begun = || house.sent.load(Ordering::SeqCst) > 0;
-        let (wish, begin) = (reader.prepare(0), within(&begun));
+        let (wish, begin) = (reader.prepare(0), until(begun));
         futures::future::select(wish, Box::pin(begin)).await;
     }
     drop(peer);
-    within(&|| learner.is_known()).await;
-    within(&|| reader.availability().snapshot().0.is_full()).await;
+    until(|| learner.is_known()).await;
+    until(|| reader.availability().snapshot().0.is_full()).await;
     assert_eq!(house.sent.load(Ordering::SeqCst), content.len() as u64);
     house.end().await;
 }

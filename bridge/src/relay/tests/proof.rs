@@ -7,17 +7,12 @@ use super::*;
 
 /// The content, when all its names are there.
 async fn proven(house: &House, of: &Description) -> Content {
-    let found = async {
-        loop {
-            let content = house.table.get(&of.names[0]).unwrap().files[0].content;
-            let known = house.table.content(&content);
-            if let Some(known) = known.filter(|known| known.of_scheme(Scheme::Sha256).count() > 0) {
-                return known;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    timeout(PATIENCE, found).await.expect("the content is proven")
+    soon(|| {
+        let content = house.table.get(&of.names[0]).unwrap().files[0].content;
+        let known = house.table.content(&content);
+        known.filter(|known| known.of_scheme(Scheme::Sha256).count() > 0)
+    })
+    .await
 }
 
 fn check(known: &Content, content: &Bytes, by: &Description) {
@@ -74,12 +69,7 @@ async fn what_the_spool_kept_counts_after_a_restart() {
     let reader = first.reader(&b.names[0]).await;
     let peer = reader.attend(SocketAddr::from(([127, 0, 0, 1], 1)));
     peer.holds(Bits::none(20));
-    let some = async {
-        while first.relay.spooled() == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    timeout(PATIENCE, some).await.expect("something has come");
+    until(|| first.relay.spooled() > 0).await;
     first.end().await;
     let id = table.get(&b.names[0]).unwrap().files[0].content;
     assert!(table.content(&id).unwrap().of_scheme(Scheme::Sha256).count() == 0);

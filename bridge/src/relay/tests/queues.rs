@@ -161,12 +161,7 @@ async fn queues_are_kept_and_take_nobodys_place() {
     let peer = tokio::spawn({
         let (library, name) = (house.relay.library(id("b")), b.names[0]);
         async move {
-            let reader = loop {
-                match library.open(&name) {
-                    Some(reader) => break reader,
-                    None => tokio::time::sleep(Duration::from_millis(1)).await,
-                }
-            };
+            let reader = soon(|| library.open(&name)).await;
             let peer = reader.attend(SocketAddr::from(([127, 0, 0, 1], 2)));
             peer.holds(Bits::none(62));
             tokio::time::sleep(Duration::from_secs(300)).await;
@@ -227,12 +222,7 @@ async fn a_finer_hash_of_a_proven_name_convicts_at_once() {
         assert!(house.download(&b).await == content);
         let sent: u64 = log.lock().unwrap().sent.values().sum();
         assert!(sent <= content.len() as u64 + (2 << 20), "{sent}");
-        let proven = async {
-            while house.table.get(&b.names[0]).unwrap().evidence != Evidence::Verified {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        timeout(PATIENCE, proven).await.expect("the binding is verified");
+        house.verified(&b.names[0]).await;
         house.end().await;
     }
 }
@@ -288,12 +278,8 @@ async fn who_has_sent_all_of_a_wrong_chunk_is_banned_at_once() {
     let reader = house.reader(&b.names[0]).await;
     let start = Instant::now();
     let wish = tokio::spawn(async move { reader.prepare(0).await });
-    let closed = async {
-        while !log.lock().unwrap().closed.contains(&100) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    timeout(PATIENCE, closed).await.expect("it is banned");
+    // It is banned.
+    until(|| log.lock().unwrap().closed.contains(&100)).await;
     gives.store(true, Ordering::SeqCst);
     timeout(PATIENCE, wish).await.unwrap().unwrap().unwrap();
     assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());

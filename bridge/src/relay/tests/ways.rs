@@ -21,12 +21,8 @@ async fn each_way_says_how_well_it_serves_or_why_it_does_not() {
         let (binding, others) = house.table.resolve(&of.names[0]).unwrap();
         house.relay.ways(&binding, &others, 100)
     };
-    let answered = async {
-        while ways(&b)[0].refusal.is_some() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, answered).await.expect("the tracker has answered");
+    // The tracker answers.
+    until(|| ways(&b)[0].refusal.is_none()).await;
     let to_b = ways(&b);
     assert_eq!(to_b.len(), 1);
     assert_eq!((&to_b[0].from, &to_b[0].to, to_b[0].name), (&id("a"), &id("b"), a.names[0]));

@@ -5,7 +5,7 @@
 //! | control | [`TrackerServer`] | [`TrackerClient`] |
 //! | data    | [`Seeder`]        | [`Leecher`]       |
 //!
-//! New features extend the unified message and the capabilities, not these traits.
+//! New features extend the unified message and the capabilities; a method of a trait only where a face must be called.
 
 use std::{any::Any, fmt, net::SocketAddr, ops::Range, sync::Arc, time::Duration};
 

@@ -158,7 +158,7 @@ impl Queue {
         Some(Seat { key, queue: self.clone(), standing })
     }
 
-    /// Clients that wait or are served for a file, and starve: their bytes have come.
+    /// A client that starves for this file: its bytes have come, or are not waited for any more.
     pub(super) fn feed(&self, key: &Key, file: &Hash) {
         let mut state = self.lock();
         if let Some(place) = state.places.get_mut(key)

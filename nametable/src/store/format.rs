@@ -20,7 +20,7 @@ const LOCK: &str = "LOCK";
 #[derive(Debug)]
 pub(super) struct Claim {
     dir: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl Claim {
@@ -48,12 +48,19 @@ impl Claim {
         if known.is_none() {
             write_marker(dir, format)?;
         }
-        Ok(Self { dir: dir.to_owned(), _lock: lock })
+        Ok(Self { dir: dir.to_owned(), lock })
     }
 
     /// The directory.
     pub(super) fn dir(&self) -> &Path {
         &self.dir
+    }
+}
+
+impl Drop for Claim {
+    /// Lets go of the lock at once: closing the file is not enough while a process that was just forked has it open, too.
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
     }
 }
 
@@ -145,7 +152,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = Claim::new(dir.path(), "one 1").unwrap();
         assert!(matches!(Claim::new(dir.path(), "one 1"), Err(StoreError::Locked(_))));
+        // As in a process that was forked a moment ago.
+        let copy = first.lock.try_clone().unwrap();
         drop(first);
         Claim::new(dir.path(), "one 1").unwrap();
+        drop(copy);
     }
 }

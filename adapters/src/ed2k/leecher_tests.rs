@@ -1,5 +1,7 @@
 #![allow(clippy::single_range_in_vec_init, reason = "ranges are what is asked for")]
 
+use std::collections::HashSet;
+
 use tokio::net::TcpListener;
 
 use super::{
@@ -63,7 +65,7 @@ async fn the_next_file_of_a_client_has_the_slot_of_the_last() {
     let at = listener.local_addr().unwrap();
     let script = tokio::spawn(async move {
         let mut peer = Peer::accept(&listener).await;
-        let mut slots = 0;
+        let (mut slots, mut answered) = (0, HashSet::new());
         while let Some(packet) = peer.packet_or_end().await {
             match decode(&packet).unwrap() {
                 Message::FileStatusRequest(file) => {
@@ -74,7 +76,12 @@ async fn the_next_file_of_a_client_has_the_slot_of_the_last() {
                     peer.send(Message::AcceptUpload).await;
                 }
                 Message::RequestParts { file, ranges } => {
-                    peer.send_range(file, ranges[0].clone()).await;
+                    // As eMule does: no range is answered twice in a slot.
+                    for range in ranges.into_iter().filter(|range| !range.is_empty()) {
+                        if answered.insert((file, range.clone())) {
+                            peer.send_range(file, range).await;
+                        }
+                    }
                 }
                 Message::CancelTransfer => panic!("the slot was given back"),
                 _ => {}

@@ -18,9 +18,12 @@ use tokio::{
     time::Instant,
 };
 
-use super::super::{
-    clients::{Key, Link},
-    wire::Hash,
+use super::{
+    super::{
+        clients::{Key, Link},
+        wire::Hash,
+    },
+    pipeline::Asked,
 };
 
 /// Asking for a slot more often than this is rude (aMule's `MIN_REQUESTTIME`, and a little).
@@ -30,6 +33,8 @@ const RUDE: u32 = 3;
 const BANNED: u32 = 10;
 /// Clients that are remembered after all sessions with them have ended.
 const REMEMBERED: usize = 4096;
+/// Files of a client whose ranges are remembered after the sessions for them have ended.
+const REMEMBERED_FILES: usize = 256;
 
 /// The courtesies of one overlay's leecher.
 #[derive(Debug, Default)]
@@ -62,6 +67,8 @@ struct State {
     /// The file that was named last.
     file: Option<Hash>,
     slot: bool,
+    /// What was asked for in that slot.
+    ranges: HashMap<Hash, Asked>,
     /// Whether the client keeps a place for us in its queue.
     queued: bool,
     /// When a slot was last asked for, and how rude that was.
@@ -144,13 +151,24 @@ impl Courtesy {
     /// Takes down that the client has taken its slot back: in eMule we are in its queue again.
     pub(super) fn taken_back(&self, link: &Arc<Link>) {
         let mut state = self.of(link);
-        (state.slot, state.queued) = (false, true);
+        state.end_slot();
+        state.queued = true;
     }
 
     /// Takes down that we do not want the slot any more.
     pub(super) fn given_back(&self, link: &Arc<Link>) {
         let mut state = self.of(link);
-        (state.slot, state.queued) = (false, false);
+        state.end_slot();
+        state.queued = false;
+    }
+
+    /// The ranges of a file that the client was asked for in its slot.
+    pub(super) fn ranges(&self, file: &Hash) -> Asked {
+        let mut state = self.lock();
+        if state.ranges.len() >= REMEMBERED_FILES {
+            state.ranges.retain(|_, asked| asked.is_shared());
+        }
+        state.ranges.entry(*file).or_default().clone()
     }
 
     /// Whether the client gives us its slot on this connection.
@@ -180,10 +198,17 @@ impl Courtesy {
 
 impl State {
     fn change_link(&mut self, link: Weak<Link>) {
-        (self.link, self.file, self.slot) = (link, None, false);
+        (self.link, self.file) = (link, None);
+        self.end_slot();
         if !self.queued {
             (self.asked, self.rudeness) = (None, 0);
         }
+    }
+
+    fn end_slot(&mut self) {
+        self.slot = false;
+        self.ranges.values().for_each(Asked::clear);
+        self.ranges.retain(|_, asked| asked.is_shared());
     }
 
     fn may_ask(&mut self, now: Instant) -> bool {

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
     ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -30,6 +31,27 @@ const MAX_REMEMBERED: usize = 1 << 16;
 
 pub(super) type Reply = oneshot::Sender<Result<Bytes, SourceError>>;
 
+/// Ranges of a file that a client was asked for in the slot that it gives us: eMule never answers the same one twice.
+/// Sessions that follow each other in one slot share them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Asked(Arc<Mutex<HashSet<(u64, u64)>>>);
+
+impl Asked {
+    /// The slot has ended.
+    pub(super) fn clear(&self) {
+        self.lock().clear();
+    }
+
+    /// Whether a session has them.
+    pub(super) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<(u64, u64)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The fetches under way, cut into ranges.
 #[derive(Debug)]
 pub(super) struct Pipeline {
@@ -39,8 +61,7 @@ pub(super) struct Pipeline {
     todo: VecDeque<(u64, Range<u64>)>,
     /// Ranges that were asked for and have not come whole, in the order of asking.
     out: VecDeque<Out>,
-    /// Ranges that were asked for in this slot: eMule never answers the same one twice.
-    asked: HashSet<(u64, u64)>,
+    asked: Asked,
     window: u64,
     /// Bytes that came and were not asked for, and those that still may, because their slot ended.
     unasked: u64,
@@ -69,13 +90,13 @@ struct Out {
 
 impl Pipeline {
     /// Nothing under way.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(asked: Asked) -> Self {
         Self {
             next_id: 0,
             fetches: BTreeMap::new(),
             todo: VecDeque::new(),
             out: VecDeque::new(),
-            asked: HashSet::new(),
+            asked,
             window: FIRST_WINDOW,
             unasked: 0,
             excused: 0,
@@ -120,6 +141,7 @@ impl Pipeline {
     /// The next ranges to ask for in one message, [`RANGES`] at most; none while the window is full.
     pub(super) fn ask(&mut self, now: Instant) -> Vec<Range<u64>> {
         let mut ranges = Vec::new();
+        let mut asked = self.asked.lock();
         let mut ahead: u64 = self.out.iter().map(|out| out.missing.bytes()).sum();
         while ranges.len() < RANGES && ahead < self.window {
             let Some((id, range)) = self.todo.pop_front() else { break };
@@ -134,14 +156,14 @@ impl Pipeline {
                 continue;
             }
             let length = range.end - range.start;
-            if self.asked.contains(&(range.start, range.end)) && length > 1 {
+            if asked.contains(&(range.start, range.end)) && length > 1 {
                 let middle = range.start + length / 2;
                 self.todo.push_front((id, middle..range.end));
                 self.todo.push_front((id, range.start..middle));
                 continue;
             }
-            if self.asked.len() < MAX_REMEMBERED {
-                self.asked.insert((range.start, range.end));
+            if asked.len() < MAX_REMEMBERED {
+                asked.insert((range.start, range.end));
             }
             ahead += length;
             let missing = Missing::all(range.clone());

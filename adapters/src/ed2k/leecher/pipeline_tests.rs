@@ -31,7 +31,7 @@ fn all_asked(pipeline: &mut Pipeline, now: Instant) -> Vec<Range<u64>> {
 #[tokio::test]
 async fn a_fetch_is_cut_into_blocks_and_put_together_from_pieces_in_any_order() {
     let now = Instant::now();
-    let mut pipeline = Pipeline::new();
+    let mut pipeline = Pipeline::new(Asked::default());
     let mut answer = fetch(&mut pipeline, 100..262_244);
     let ranges = pipeline.ask(now);
     assert_eq!(ranges, [100..100 + BLOCK, 100 + BLOCK..262_244]);
@@ -52,7 +52,7 @@ async fn a_fetch_is_cut_into_blocks_and_put_together_from_pieces_in_any_order() 
 #[tokio::test]
 async fn compressed_and_plain_ranges_come_interleaved() {
     let now = Instant::now();
-    let mut pipeline = Pipeline::new();
+    let mut pipeline = Pipeline::new(Asked::default());
     let mut one = fetch(&mut pipeline, 0..100_000);
     let mut two = fetch(&mut pipeline, 100_000..200_000);
     let mut three = fetch(&mut pipeline, 200_000..300_000);
@@ -86,12 +86,12 @@ async fn compressed_and_plain_ranges_come_interleaved() {
 #[tokio::test]
 async fn bad_streams_and_floods_are_errors() {
     let now = Instant::now();
-    let mut pipeline = Pipeline::new();
+    let mut pipeline = Pipeline::new(Asked::default());
     let _answer = fetch(&mut pipeline, 0..1000);
     pipeline.ask(now);
     let bad = Bytes::from_static(b"this is no zlib stream");
     assert!(pipeline.take_compressed(0, 22, &bad, now).is_err());
-    let mut pipeline = Pipeline::new();
+    let mut pipeline = Pipeline::new(Asked::default());
     let _answer = fetch(&mut pipeline, 0..1000);
     pipeline.ask(now);
     let block = Bytes::from(vec![0; 1 << 20]);
@@ -104,7 +104,7 @@ async fn bad_streams_and_floods_are_errors() {
 #[tokio::test]
 async fn what_runs_over_the_end_is_cut_and_counted() {
     let now = Instant::now();
-    let mut pipeline = Pipeline::new();
+    let mut pipeline = Pipeline::new(Asked::default());
     let mut answer = fetch(&mut pipeline, 1000..2000);
     pipeline.ask(now);
     assert_eq!(pipeline.take(500, &content(500..2500), now), Ok(1000));
@@ -115,7 +115,7 @@ async fn what_runs_over_the_end_is_cut_and_counted() {
 #[tokio::test]
 async fn the_same_range_is_asked_once_for_two_and_later_in_other_pieces() {
     let now = Instant::now();
-    let mut pipeline = Pipeline::new();
+    let mut pipeline = Pipeline::new(Asked::default());
     let mut one = fetch(&mut pipeline, 0..1000);
     let mut two = fetch(&mut pipeline, 0..1000);
     assert_eq!(all_asked(&mut pipeline, now), [0..1000]);
@@ -134,7 +134,7 @@ async fn the_same_range_is_asked_once_for_two_and_later_in_other_pieces() {
 #[tokio::test]
 async fn a_lost_slot_refuses_and_excuses_what_was_under_way() {
     let now = Instant::now();
-    let mut pipeline = Pipeline::new();
+    let mut pipeline = Pipeline::new(Asked::default());
     let mut one = fetch(&mut pipeline, 0..1000);
     pipeline.ask(now);
     pipeline.refuse();
@@ -148,7 +148,7 @@ async fn a_lost_slot_refuses_and_excuses_what_was_under_way() {
 #[tokio::test]
 async fn what_nobody_waits_for_is_not_asked_and_not_counted_when_it_comes() {
     let now = Instant::now();
-    let mut pipeline = Pipeline::new();
+    let mut pipeline = Pipeline::new(Asked::default());
     let one = fetch(&mut pipeline, 0..1000);
     pipeline.ask(now);
     let two = fetch(&mut pipeline, 5000..6000);
@@ -162,7 +162,7 @@ async fn what_nobody_waits_for_is_not_asked_and_not_counted_when_it_comes() {
 #[tokio::test]
 async fn the_window_follows_the_speed() {
     let start = Instant::now();
-    let mut pipeline = Pipeline::new();
+    let mut pipeline = Pipeline::new(Asked::default());
     let mut answers: Vec<Answer> =
         (0..200).map(|at| fetch(&mut pipeline, at * BLOCK..(at + 1) * BLOCK)).collect();
     let mut out: VecDeque<Range<u64>> = all_asked(&mut pipeline, start).into();
@@ -191,7 +191,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let now = runtime.block_on(async { Instant::now() });
-        let mut pipeline = Pipeline::new();
+        let mut pipeline = Pipeline::new(Asked::default());
         let mut answers: Vec<(Range<u64>, Answer)> = Vec::new();
         for (at, length) in fetches {
             answers.push((at..at + length, fetch(&mut pipeline, at..at + length)));

@@ -104,6 +104,7 @@ impl Session {
         changes: watch::Sender<u64>,
     ) -> Self {
         let now = Instant::now();
+        let pipeline = Pipeline::new(taking.0.ranges(&file.hash));
         Self {
             download,
             file,
@@ -113,7 +114,7 @@ impl Session {
             taking: Some(taking),
             shared,
             changes,
-            pipeline: Pipeline::new(),
+            pipeline,
             turn: None,
             queueing: None,
             stage: Stage::New,

@@ -7,7 +7,9 @@
 //!
 //! New features extend the unified message and the capabilities; a method of a trait only where a face must be called.
 
-use std::{any::Any, fmt, net::SocketAddr, ops::Range, sync::Arc, time::Duration};
+mod description;
+
+use std::{fmt, net::SocketAddr, ops::Range, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,6 +19,9 @@ use thiserror::Error;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+pub use self::description::{
+    AboutFile, DescribeError, Description, FileSpan, Integrity, Learned, Links,
+};
 use crate::{Availability, message::Messages};
 
 /// What a protocol's folder tells of itself: one row in the registry.
@@ -35,7 +40,9 @@ pub struct Descriptor {
     pub describe: fn(&[u8]) -> Result<Description, DescribeError>,
     /// Makes a description of what is known of a file anyway, where a name and a length say all that the protocol needs
     /// to transfer it; absent where they do not.
-    pub compose: Option<fn(&AboutFile<'_>) -> Option<Vec<u8>>>,
+    pub compose: Option<fn(&AboutFile) -> Option<Vec<u8>>>,
+    /// Its links of files, where people pass descriptions on as a line of text: what `compose` makes is one then.
+    pub links: Option<Links>,
     /// Its tracker messages, one at a time.
     pub messages: &'static Messages,
     /// Reads the protocol's own overlays out of the whole text of a configuration file, so that errors keep their line.
@@ -171,105 +178,6 @@ pub struct BuildError {
     pub what: String,
     /// What came of it.
     pub source: std::io::Error,
-}
-
-/// What a description says of a content, in words that hold for every protocol.
-#[derive(Clone)]
-pub struct Description {
-    /// The names of the whole, the main one first; never empty.
-    pub names: Vec<Name>,
-    /// The title that it gives itself.
-    pub title: String,
-    /// Bytes of the layout, padding included.
-    pub length: u64,
-    /// Bytes of a chunk; the last may be shorter.
-    pub unit: u64,
-    /// The files, in order, without pad files; files of zero length are among them.
-    pub files: Vec<FileSpan>,
-    /// Whether it forbids that it leaves its overlay (BEP 27).
-    pub private: bool,
-    /// The trackers that it names, tier by tier.
-    pub trackers: Vec<Vec<String>>,
-    /// How its chunks are checked.
-    pub integrity: Arc<dyn Integrity>,
-    /// The bytes that were read.
-    pub source: Bytes,
-    /// The adapter's own form, for its own faces.
-    pub native: Arc<dyn Any + Send + Sync>,
-}
-
-/// One file in a [`Description`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileSpan {
-    /// Path below the root, its parts joined by `/`.
-    pub path: String,
-    /// First byte in the layout.
-    pub offset: u64,
-    /// Size in bytes.
-    pub length: u64,
-    /// A name that depends on this file's bytes alone, if the description has one.
-    pub digest: Option<Name>,
-}
-
-impl fmt::Debug for Description {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Description")
-            .field("names", &self.names)
-            .field("title", &self.title)
-            .field("length", &self.length)
-            .field("unit", &self.unit)
-            .field("files", &self.files)
-            .field("private", &self.private)
-            .field("trackers", &self.trackers)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What is known of one file, whoever said so.
-#[derive(Debug, Clone, Copy)]
-pub struct AboutFile<'a> {
-    /// Names that depend on its bytes alone.
-    pub names: &'a [Name],
-    /// Its file name; never empty.
-    pub title: &'a str,
-    /// Its bytes.
-    pub length: u64,
-}
-
-/// Why bytes are no description.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{0}")]
-pub struct DescribeError(pub String);
-
-/// The hashes of a description's chunks.
-pub trait Integrity: Send + Sync {
-    /// Whether these consecutive runs are, together, the bytes of a chunk (padding included, as zeros). Takes as long
-    /// as hashing takes: call it off the async threads.
-    fn check(&self, chunk: u32, bytes: &[Bytes]) -> bool;
-
-    /// Whether [`Integrity::check`] can tell. A short description may leave out the hashes of the chunks; they are
-    /// learned from a peer or from bytes, and prove themselves by the name. What is known once stays known.
-    fn is_known(&self) -> bool {
-        true
-    }
-
-    /// Takes the bytes of a chunk, which the hashes of another name have verified, while `is_known` is false. When all
-    /// chunks have been given, in any order, the hashes are known, or are found not to give the name. Takes as long as
-    /// hashing takes.
-    fn learn(&self, _chunk: u32, _bytes: &[Bytes]) -> Learned {
-        Learned::Known
-    }
-}
-
-/// What came of learning hashes from bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Learned {
-    /// Bytes of other chunks are still needed.
-    More,
-    /// The hashes are known.
-    Known,
-    /// The bytes are not those of the name.
-    OtherBytes,
 }
 
 /// Answers the overlay's peers as a tracker.
@@ -420,8 +328,8 @@ pub trait Seeder: Send + Sync {
 
 /// Where a seeder finds what it may serve.
 pub trait Library: Send + Sync {
-    /// The content of a name, if it may be served to this overlay's peers. A BitTorrent peer greets with 20 bytes,
-    /// which come here as a `btih`, also when they are the first 20 bytes of a `btmh`: the library knows both.
+    /// The content of a name, if it may be served to this overlay's peers. Where peers greet with 20 bytes, these
+    /// come here as a `btih`, also when they are the first 20 bytes of a `btmh`: the library knows both.
     fn open(&self, name: &Name) -> Option<Arc<dyn ContentReader>>;
 }
 

@@ -16,6 +16,6 @@ pub use availability::Availability;
 pub use contract::{
     AboutFile, Adapter, Answer, Asked, Attendance, Budget, BuildError, Capability, Configured,
     ContentReader, DescribeError, Description, Descriptor, Door, FileSpan, Handler, Host,
-    Integrity, Learned, Leecher, Library, Mode, ReadError, Seeder, ServerCounts, SourceError,
-    SourceSession, TrackerClient, TrackerHealth, TrackerServer, TrackerTerms,
+    Integrity, Learned, Leecher, Library, Links, Mode, ReadError, Seeder, ServerCounts,
+    SourceError, SourceSession, TrackerClient, TrackerHealth, TrackerServer, TrackerTerms,
 };

@@ -1,7 +1,7 @@
 //! The table of protocols. Adding one adds a folder, a `mod` line and a line here.
 
 use crate::{
-    DescribeError, Description, Descriptor, bittorrent, ed2k,
+    DescribeError, Description, Descriptor, Links, bittorrent, ed2k,
     message::{DecodeError, Decoded, Hint},
 };
 
@@ -38,6 +38,16 @@ pub fn decode(bytes: &[u8], hint: &Hint) -> Result<(&'static Descriptor, Decoded
     Err(DecodeError(problems.join("; ")))
 }
 
+/// The protocol whose links begin as a text does.
+#[must_use]
+pub fn linked(text: &str) -> Option<(&'static Descriptor, &'static Links)> {
+    let begins = |links: &&Links| {
+        let head = text.get(..links.begins.len());
+        head.is_some_and(|head| head.eq_ignore_ascii_case(links.begins))
+    };
+    PROTOCOLS.iter().find_map(|it| Some((*it, it.links.as_ref().filter(begins)?)))
+}
+
 /// The protocol with this word.
 #[must_use]
 pub fn protocol(word: &str) -> Option<&'static Descriptor> {
@@ -46,8 +56,10 @@ pub fn protocol(word: &str) -> Option<&'static Descriptor> {
 
 #[cfg(test)]
 mod tests {
+    use p2pbridge_proto::Name;
+
     use super::*;
-    use crate::{Door, Host};
+    use crate::{AboutFile, Door, Host};
 
     /// Overlays of each protocol, which together have all its doors.
     const OVERLAYS: &[(&str, &str)] = &[
@@ -81,5 +93,28 @@ mod tests {
             assert!(has.iter().all(|door| declared.contains(door)), "{has:?}");
             assert!(declared.iter().all(|door| has.contains(door)), "{has:?}");
         }
+    }
+    #[test]
+    fn a_link_is_what_its_protocol_makes_of_a_file_and_says_the_same_of_it() {
+        for descriptor in PROTOCOLS {
+            let Some(links) = &descriptor.links else { continue };
+            assert!(descriptor.schemes.contains(&links.scheme));
+            let name = Name::new(links.scheme, &vec![7; links.scheme.digest_len()]).unwrap();
+            let (title, chunks) = ("a ü.bin".to_owned(), Vec::new());
+            let about = AboutFile { names: vec![name], title, length: 5, chunks };
+            let link = descriptor.compose.unwrap()(&about).unwrap();
+            assert_eq!((descriptor.describe)(&link).unwrap().names[0], name);
+            let link = String::from_utf8(link).unwrap();
+            assert!(link.starts_with(links.begins), "{link}");
+            for link in [&link, &link.replacen(links.begins, &links.begins.to_uppercase(), 1)] {
+                let (owner, _) = linked(link).unwrap();
+                assert_eq!(
+                    (owner.protocol, (links.read)(link)),
+                    (descriptor.protocol, Ok(about.clone()))
+                );
+            }
+            assert!((links.read)(links.begins).is_err());
+        }
+        assert!(linked("é").is_none() && linked("magnet:?xt=urn:btih:1").is_none());
     }
 }

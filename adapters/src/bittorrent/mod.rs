@@ -42,6 +42,8 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
     example: config::EXAMPLE,
     describe: describe::describe,
     compose: None,
+    // Magnet links call no file by its bytes alone, and describe nothing.
+    links: None,
     messages: &messages::MESSAGES,
     configure,
 };

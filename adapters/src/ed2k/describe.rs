@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use md4::{Digest, Md4};
-use p2pbridge_proto::{Ed2kFileLink, Ed2kParts, MAX_ED2K_LINK, Scheme};
+use p2pbridge_proto::{Ed2kFileLink, Ed2kParts, LinkError, MAX_ED2K_LINK, Name, Scheme};
 
 use super::wire::{Hash, PART};
 use crate::{AboutFile, DescribeError, Description, FileSpan, Integrity, Learned};
@@ -73,18 +73,38 @@ pub fn describe(source: &[u8]) -> Result<Description, DescribeError> {
     })
 }
 
-/// The link of a file of which an eD2k hash is known; absent where there is none, or clients do not take the file.
+/// The link of a file of which an eD2k hash is known, with the hashes of its parts and its AICH root as far as these
+/// are; absent where there is none, or clients do not take the file.
 #[must_use]
-pub fn compose(about: &AboutFile<'_>) -> Option<Vec<u8>> {
+pub fn compose(about: &AboutFile) -> Option<Vec<u8>> {
     let of = |scheme| about.names.iter().find(move |name| name.scheme() == scheme);
     let hash = *of(Scheme::Ed2k)?.digest().first_chunk()?;
     let aich = of(Scheme::Aich).and_then(|root| root.digest().first_chunk().copied());
-    let (title, length) = (plain(about.title), about.length);
-    if title.is_empty() || length == 0 || length > MAX_SIZE {
+    let (title, length) = (plain(&about.title), about.length);
+    if title.is_empty() || length > MAX_SIZE {
         return None;
     }
-    let link = Ed2kFileLink { title, length, hash, parts: None, aich, sources: Vec::new() };
+    let (hashes, _) = about.chunks.as_chunks();
+    let parts = Ed2kParts::proven(&hash, length, hashes).ok();
+    let link = Ed2kFileLink { title, length, hash, parts, aich, sources: Vec::new() };
     Some(link.to_string().into_bytes())
+}
+
+/// What a link says of its file; who is said to have it is left out.
+///
+/// # Errors
+/// When it is no link of a file; the text says why.
+pub fn read_link(text: &str) -> Result<AboutFile, DescribeError> {
+    let link: Ed2kFileLink =
+        text.parse().map_err(|error: LinkError| DescribeError(error.to_string()))?;
+    let aich = link.aich.and_then(|root| Name::new(Scheme::Aich, &root).ok());
+    let chunks = link.parts.as_ref().map(|parts| parts.hashes().as_flattened().to_vec());
+    Ok(AboutFile {
+        names: [link.name()].into_iter().chain(aich).collect(),
+        title: plain(&link.title),
+        length: link.length,
+        chunks: chunks.unwrap_or_default(),
+    })
 }
 
 impl Ed2kFile {

@@ -111,7 +111,9 @@ fn a_link_is_composed_of_what_is_known() {
     let aich = Name::new(Scheme::Aich, &[7; 20]).unwrap();
     let sha1 = Name::new(Scheme::Sha1, &[7; 20]).unwrap();
     let about = |names: &[Name], title: &str, length| {
-        compose(&AboutFile { names, title, length }).map(|link| String::from_utf8(link).unwrap())
+        let (names, title, chunks) = (names.to_vec(), title.to_owned(), Vec::new());
+        let link = compose(&AboutFile { names, title, length, chunks })?;
+        Some(String::from_utf8(link).unwrap())
     };
     let link = about(&[sha1, aich, ed2k], "a b/ü", 5 << 30).unwrap();
     assert_eq!(
@@ -124,7 +126,42 @@ fn a_link_is_composed_of_what_is_known() {
     assert_eq!((description.names.as_slice(), file.part_count()), (&[ed2k][..], 552));
     assert_eq!((file.aich, file.part_size(551)), (Some([7; 20]), 5 * (1 << 30) - 551 * PART));
     assert_eq!(about(&[sha1, aich], "a", 5), None);
-    assert_eq!(about(&[ed2k], "a", 0), None);
+    assert_eq!(about(&[ed2k], "a", 0).unwrap(), format!("ed2k://|file|a|0|{EMPTY}|/"));
     assert_eq!(about(&[ed2k], " ", 5), None);
     assert_eq!(about(&[ed2k], "a", MAX_SIZE + 1), None);
+}
+
+#[test]
+fn a_link_says_what_it_is_made_of() {
+    let with_parts = LINKS.lines().filter(|line| line.contains("|p=")).count();
+    let mut told = 0;
+    for line in LINKS.lines().filter(|line| !line.starts_with('#')) {
+        let about = read_link(line).unwrap();
+        let link = String::from_utf8(compose(&about).unwrap()).unwrap();
+        assert_eq!(link.to_lowercase(), line);
+        told += usize::from(!about.chunks.is_empty());
+        // Hashes that are not those of the file are left out; so are others' words on who has it.
+        let (names, title) = (about.names.clone(), about.title.clone());
+        for chunks in [vec![1; 16], vec![1; 17], [&about.chunks[..], &[1; 16]].concat()] {
+            let wrong = AboutFile { names: names.clone(), title: title.clone(), chunks, ..about };
+            let link = String::from_utf8(compose(&wrong).unwrap()).unwrap();
+            assert!(!link.contains("|p="), "{link}");
+        }
+        assert_eq!(read_link(&format!("{line}|sources,192.0.2.1:4662|/")), Ok(about));
+    }
+    assert_eq!((told, with_parts), (4, 4));
+    let (blue, part) = (hash(BLUE_TWO), hash(BLUE_ONE));
+    let about = AboutFile {
+        names: vec![Name::ed2k(blue)],
+        title: "x".to_owned(),
+        length: 19_456_000,
+        chunks: [part, part].concat(),
+    };
+    let link = compose(&about).unwrap();
+    assert_eq!(
+        link,
+        format!("ed2k://|file|x|19456000|{BLUE_TWO}|p={BLUE_ONE}:{BLUE_ONE}|/").as_bytes()
+    );
+    assert!(describe(&link).unwrap().integrity.is_known());
+    assert_eq!(read_link("ed2k://|file|x").unwrap_err().to_string().lines().count(), 1);
 }

@@ -32,8 +32,8 @@ use self::{
     tracker_server::{Ed2kTrackerServer, ServerConfig},
 };
 use crate::{
-    Adapter, BuildError, Capability, Configured, Descriptor, Door, Host, Seeder, TrackerClient,
-    TrackerServer, listen,
+    Adapter, BuildError, Capability, Configured, Descriptor, Door, Host, Links, Seeder,
+    TrackerClient, TrackerServer, listen,
 };
 
 /// eD2k's row in the registry.
@@ -45,6 +45,7 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
     example: config::EXAMPLE,
     describe: describe::describe,
     compose: Some(describe::compose),
+    links: Some(Links { begins: "ed2k://", scheme: Scheme::Ed2k, read: describe::read_link }),
     messages: &messages::MESSAGES,
     configure,
 };

@@ -310,7 +310,12 @@ impl NameDesk {
     /// Binds what the protocol makes of a name; `None` when it makes nothing of it.
     fn compose(&self, wanted: &Wanted) -> Result<Option<Arc<Binding>>, NameFault> {
         let Wanted { names, title, length, .. } = wanted;
-        let about = AboutFile { names, title, length: *length };
+        let about = AboutFile {
+            names: names.clone(),
+            title: title.clone(),
+            length: *length,
+            chunks: Vec::new(),
+        };
         let made = wanted.protocol.compose.and_then(|compose| compose(&about));
         let Some(made) = made else { return Ok(None) };
         let read = (wanted.protocol.describe)(&made).map_err(|error| NameFault::Description {

@@ -167,6 +167,16 @@ impl Digests {
     pub fn of_scheme(&self, scheme: Scheme) -> Option<Name> {
         self.names.iter().map(|computed| computed.name).find(|name| name.scheme() == scheme)
     }
+
+    /// The hashes of the chunks in which systems of a scheme cut the content, one behind the other, as far as such are
+    /// kept.
+    #[must_use]
+    pub fn chunks_of(&self, scheme: Scheme) -> &[u8] {
+        match scheme {
+            Scheme::Ed2k => self.parts.as_flattened(),
+            _ => &[],
+        }
+    }
 }
 
 /// How many names of a scheme the same bytes can have, when there are so many. `None` where names depend on more than the

@@ -3,10 +3,9 @@
 use std::fmt::Debug;
 
 use bytes::{Bytes, BytesMut};
-use p2pbridge_adapters::AboutFile;
 use p2pbridge_adapters::ed2k::{
     aich::{hash_part, hash_root, prove, recovery},
-    describe::{Ed2kFile, compose, describe},
+    describe::{Ed2kFile, compose, describe, read_link},
     wire::{
         BLOCK, Cursor, PART, Packet, Protocol, Tag, WireError,
         agreement::Secret,
@@ -300,9 +299,10 @@ fn described(data: &[u8]) {
     let _ = file.learn_hashes(&[hash, [0; 16]]);
     let again = describe(file.link().to_string().as_bytes()).expect("our own link");
     assert_eq!((&again.names, again.length, &again.title), (&description.names, file.size, title));
-    let about = AboutFile { names: &description.names, title, length: file.size };
-    if let Some(composed) = compose(&about) {
-        let again = describe(&composed).expect("our own description");
-        assert_eq!((again.names, again.length), (description.names, file.size));
-    }
+    let about = read_link(&file.link().to_string()).expect("our own link");
+    assert_eq!((about.names.first(), about.length), (description.names.first(), file.size));
+    let composed = compose(&about).expect("what is read is written");
+    let again = describe(&composed).expect("our own description");
+    assert_eq!((again.names, again.length), (description.names, file.size));
+    assert_eq!(read_link(&String::from_utf8_lossy(&composed)), Ok(about));
 }

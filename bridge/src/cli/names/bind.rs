@@ -5,12 +5,14 @@ use std::{
     path::Path,
 };
 
+use p2pbridge_adapters::registry;
 use p2pbridge_nametable::exchange::{self, Format};
 use p2pbridge_proto::{Name, OverlayId, v1};
 
 use super::{
     super::client::{CliError, Client},
     first_known,
+    link::{said_by, statement_of},
     show::{contents_table, show},
     source::{names_of, read},
 };
@@ -56,7 +58,7 @@ pub(super) async fn unbind(name: &str, endpoint: &str, json: bool) -> Result<(),
     }
 }
 
-/// `FILE` or an eD2k link, with `OVERLAY=` before it if need be, a URN, or a magnet link; a file that has such a name
+/// `FILE` or a link of a protocol, with `OVERLAY=` before it if need be, a URN, or a magnet link; a file that has such a name
 /// itself wins.
 fn bind_item(text: &str) -> Result<v1::BindItem, CliError> {
     let whole = Path::new(text);
@@ -64,7 +66,7 @@ fn bind_item(text: &str) -> Result<v1::BindItem, CliError> {
         && let Some(content) = statement(text)?
     {
         let label = text.chars().take(100).collect();
-        let description = if is_ed2k(text) { text.as_bytes().to_vec() } else { Vec::new() };
+        let description = if is_link(text) { text.as_bytes().to_vec() } else { Vec::new() };
         return Ok(v1::BindItem {
             description,
             label,
@@ -78,14 +80,14 @@ fn bind_item(text: &str) -> Result<v1::BindItem, CliError> {
         }
         _ => (String::new(), text),
     };
-    if !overlay.is_empty() && is_ed2k(rest) {
+    if !overlay.is_empty() && is_link(rest) {
         return Ok(v1::BindItem { overlay, ..bind_item(rest)? });
     }
     let path = Path::new(rest);
     let description = read(path)?;
     let label = path.file_name().map_or_else(|| rest.into(), |name| name.to_string_lossy());
     // A file with a link says what the link says.
-    let link = std::str::from_utf8(&description).ok().map(str::trim).filter(|text| is_ed2k(text));
+    let link = std::str::from_utf8(&description).ok().map(str::trim).filter(|text| is_link(text));
     let failed = |problem: String| CliError::File { path: path.to_owned(), problem };
     if link.is_some_and(|text| text.lines().nth(1).is_some()) {
         return Err(failed("it has more than a link: `names import` takes lists".to_owned()));
@@ -94,18 +96,20 @@ fn bind_item(text: &str) -> Result<v1::BindItem, CliError> {
     Ok(v1::BindItem { description, label: label.into_owned(), overlay, content: said.flatten() })
 }
 
-/// Whether a text looks like a link of eD2k.
-fn is_ed2k(text: &str) -> bool {
-    text.get(..7).is_some_and(|head| head.eq_ignore_ascii_case("ed2k://"))
+/// Whether a text looks like a link that a protocol has as a description.
+fn is_link(text: &str) -> bool {
+    registry::linked(text).is_some()
 }
 
 /// What a text says of bytes; nothing when it looks like no name.
 fn statement(text: &str) -> Result<Option<v1::Statement>, CliError> {
+    if let Some(said) = said_by(text) {
+        return Ok(Some(statement_of(&said.map_err(CliError::Argument)?)));
+    }
     let begins =
         |with: &str| text.get(..with.len()).is_some_and(|head| head.eq_ignore_ascii_case(with));
-    let link = [("magnet:", Format::Magnets), ("ed2k://", Format::Ed2kLinks)];
-    if let Some((_, format)) = link.iter().find(|(with, _)| begins(with)) {
-        let row = exchange::read(*format, text.as_bytes()).next();
+    if begins("magnet:") {
+        let row = exchange::read(Format::Magnets, text.as_bytes()).next();
         let row = row.transpose().map_err(|error| CliError::Argument(error.what.to_string()))?;
         return Ok(row.map(|row| v1::Statement {
             names: row.names.iter().map(|name| (*name).into()).collect(),

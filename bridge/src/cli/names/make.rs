@@ -3,10 +3,11 @@
 use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
+pub(super) use p2pbridge_adapters::bittorrent::create::{Surroundings, Version};
 use p2pbridge_adapters::{
     Description,
     bittorrent::{
-        create::{CreateError, Hashes, Plan, Surroundings, Version, default_piece_length},
+        create::{CreateError, Hashes, Plan, default_piece_length},
         describe::describe,
         magnet::magnet_of,
         metainfo::{Metainfo, Tree},

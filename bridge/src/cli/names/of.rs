@@ -6,7 +6,6 @@ use std::{
 };
 
 use clap::Args;
-use p2pbridge_adapters::bittorrent::create::{Surroundings, Version};
 use p2pbridge_nametable::digest::{Digests, Rules, Wanted, hash_file};
 use serde_json::{Map, Value, json};
 
@@ -16,8 +15,8 @@ use super::{
         progress::Progress,
         table::{exact, plain},
     },
-    link::link_of,
-    make::{Made, Making, PieceArgs},
+    link::{self, links_of},
+    make::{Made, Making, PieceArgs, Surroundings, Version},
     scan::Scan,
     show::print_json,
 };
@@ -56,9 +55,10 @@ pub(super) fn of(args: &OfArgs, json: bool) -> Result<(), CliError> {
         [] => Rules::all(),
         schemes => schemes.iter().fold(Rules::none(), |all, rules| all.with(*rules)),
     };
-    if args.link && !rules.contains("ed2k") {
-        let what = "--link is of the eD2k hash: say --scheme ed2k too";
-        return Err(CliError::Argument(what.to_owned()));
+    if let Some(words) = link::missing(rules).filter(|_| args.link) {
+        let words = words.join(" or ");
+        let what = format!("--link is of the {words} hash: say --scheme {words} too");
+        return Err(CliError::Argument(what));
     }
     if args.torrent.is_none() && args.pieces.bytes().is_some() {
         let what = "--piece-length is a torrent's: say --torrent v1, v2 or hybrid";
@@ -118,7 +118,7 @@ fn each(scan: &Scan, rules: Rules, report: &mut Report) -> Result<(), CliError> 
 
 impl Report {
     fn file(&mut self, path: &Path, digests: &Digests) -> Result<(), CliError> {
-        let link = self.link.then(|| link_of(path, digests)).flatten();
+        let links = if self.link { links_of(path, digests) } else { Vec::new() };
         if self.json {
             let names = digests.names.iter().map(|it| (it.rule.to_owned(), json!(it.text)));
             let mut row = json!({
@@ -126,8 +126,11 @@ impl Report {
                 "length": digests.length,
                 "names": names.collect::<Map<_, _>>(),
             });
-            if let Some(link) = link {
-                row["link"] = json!(link.to_string());
+            if let Some(link) = links.first() {
+                row["link"] = json!(link.text);
+                let links =
+                    links.iter().map(|it| (it.protocol.protocol.to_owned(), json!(it.text)));
+                row["links"] = json!(links.collect::<Map<_, _>>());
             }
             self.files.push(row);
             return Ok(());
@@ -137,8 +140,8 @@ impl Report {
         for computed in &digests.names {
             text.push_str(&format!("  {:width$}  {}\n", computed.rule, computed.text));
         }
-        if let Some(link) = link {
-            text.push_str(&format!("  {link}\n"));
+        for link in links {
+            text.push_str(&format!("  {}\n", link.text));
         }
         Ok(io::stdout().write_all(text.as_bytes())?)
     }

@@ -1,18 +1,14 @@
 //! `names publish`: binds what files are called, as computed from their bytes.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     io::{self, Write},
     path::{Path, PathBuf},
 };
 
 use clap::Args;
-use p2pbridge_adapters::bittorrent::create::{Surroundings, Version};
-use p2pbridge_nametable::{
-    MAX_TITLE,
-    digest::{Digests, Rules, Wanted, hash_file},
-};
-use p2pbridge_proto::{Name, OverlayId, Scheme, v1};
+use p2pbridge_nametable::digest::{Digests, Rules, Wanted, hash_file};
+use p2pbridge_proto::{OverlayId, v1};
 use serde_json::{Value, json};
 
 use super::{
@@ -21,8 +17,8 @@ use super::{
         progress::Progress,
         table::plain,
     },
-    link::link_of,
-    make::{Made, Making, PieceArgs},
+    link::{Link, links_of, statement_of, title_of},
+    make::{Made, Making, PieceArgs, Surroundings, Version},
     scan::Scan,
     show::{binding_json, content_json, print_json, table},
 };
@@ -60,8 +56,8 @@ fn version(text: &str) -> Result<Wish, String> {
 /// What is told of one path.
 struct Requests {
     names: Vec<v1::PublishRequest>,
-    /// Of files of several parts: bridges that speak of such links keep them.
-    links: Vec<v1::PublishRequest>,
+    /// Of links that tell the hashes of chunks, with the word of their protocol: bridges that speak it keep them.
+    links: Vec<(&'static str, v1::PublishRequest)>,
 }
 
 /// What became of one path.
@@ -73,8 +69,8 @@ struct Published {
     whole: bool,
     contents: Vec<v1::Content>,
     binding: Option<v1::Binding>,
-    /// Of eD2k links that tell the hashes of parts.
-    links: Vec<v1::Binding>,
+    /// Of links that tell the hashes of chunks, with the word of their protocol.
+    links: Vec<(&'static str, v1::Binding)>,
 }
 
 /// `publish FILE…`.
@@ -142,7 +138,7 @@ fn described(path: &Path, version: Version, args: &PublishArgs) -> Result<Reques
         source: source_text(path),
         without_overlay: args.overlay.is_none(),
     };
-    let links = files.iter().filter_map(|(path, digests)| described_by_link(path, digests));
+    let links = files.iter().flat_map(|(path, digests)| described_by_links(path, digests));
     Ok(Requests { names: vec![request], links: links.collect() })
 }
 
@@ -158,7 +154,7 @@ fn plain_names(path: &Path) -> Result<Requests, CliError> {
         let digests = hash_file(&file.path, &wanted, &|more| progress.advance(more))
             .map_err(|error| CliError::Argument(error.to_string()))?;
         contents.push(statement(&file.path, &digests));
-        links.extend(described_by_link(&file.path, &digests));
+        links.extend(described_by_links(&file.path, &digests));
     }
     let requests = contents.chunks(PORTION).map(|contents| v1::PublishRequest {
         contents: contents.to_vec(),
@@ -169,24 +165,26 @@ fn plain_names(path: &Path) -> Result<Requests, CliError> {
     Ok(Requests { names: requests.collect(), links })
 }
 
-/// The link of a file with the hashes of its parts: what a bridge with an overlay of its protocol needs to serve the
-/// file at once. A file of one part has no such hashes, and its name says all.
-fn described_by_link(path: &Path, digests: &Digests) -> Option<v1::PublishRequest> {
-    let link = link_of(path, digests)?;
-    link.parts.as_ref().filter(|parts| parts.listed().len() > 1)?;
-    let names = digests.names.iter().map(|it| it.name);
-    let of_link = |name: &Name| *name == link.name() || name.scheme() == Scheme::Aich;
-    let names = names.filter(of_link).map(Into::into).collect();
-    let item = v1::BindItem {
-        description: link.to_string().into_bytes(),
-        label: path.to_string_lossy().into_owned(),
-        ..Default::default()
-    };
-    Some(v1::PublishRequest {
-        contents: vec![v1::Statement { names, ..statement(path, digests) }],
-        description: Some(item),
-        source: source_text(path),
-        without_overlay: false,
+/// The links of a file with the hashes of its chunks: what a bridge with an overlay of their protocol needs to serve the
+/// file at once. A link without such hashes says no more than the names do.
+fn described_by_links(
+    path: &Path,
+    digests: &Digests,
+) -> impl Iterator<Item = (&'static str, v1::PublishRequest)> {
+    let links = links_of(path, digests).into_iter().filter(|link| link.tells_chunks);
+    links.map(|Link { protocol, text, said, .. }| {
+        let item = v1::BindItem {
+            description: text.into_bytes(),
+            label: path.to_string_lossy().into_owned(),
+            ..Default::default()
+        };
+        let request = v1::PublishRequest {
+            contents: vec![statement_of(&said)],
+            description: Some(item),
+            source: source_text(path),
+            without_overlay: false,
+        };
+        (protocol.protocol, request)
     })
 }
 
@@ -196,7 +194,7 @@ fn statement(path: &Path, digests: &Digests) -> v1::Statement {
     v1::Statement {
         names: digests.names.iter().map(|computed| computed.name.into()).collect(),
         length: Some(digests.length),
-        title: plain(&title).chars().take(MAX_TITLE).collect(),
+        title: title_of(&title),
         evidence: v1::Evidence::Unspecified.into(),
     }
 }
@@ -235,11 +233,10 @@ async fn send(
         published.contents.extend(answer.contents);
         published.binding = answer.binding.or(published.binding);
     }
-    for request in links {
+    for (protocol, request) in links {
         let answer = client.names().publish(request).await;
-        published
-            .links
-            .extend(answer.map_err(|status| client.explain(&status))?.into_inner().binding);
+        let answer = answer.map_err(|status| client.explain(&status))?.into_inner();
+        published.links.extend(answer.binding.map(|binding| (protocol, binding)));
     }
     // Files with the same bytes are one content.
     let mut seen = HashSet::new();
@@ -264,11 +261,15 @@ impl Published {
         if let Some(binding) = &self.binding {
             out.write_all(table([binding]).as_bytes())?;
         }
-        match self.links.len() {
-            0 => {}
-            1 => writeln!(out, "1 link of eD2k is bound, with the hashes of its parts")?,
-            more => {
-                writeln!(out, "{more} links of eD2k are bound, with the hashes of their parts")?
+        let mut of_protocols = BTreeMap::<_, usize>::new();
+        self.links.iter().for_each(|(protocol, _)| *of_protocols.entry(protocol).or_default() += 1);
+        for (protocol, count) in of_protocols {
+            match count {
+                1 => writeln!(out, "1 link of {protocol} is bound, with the hashes of its parts")?,
+                more => writeln!(
+                    out,
+                    "{more} links of {protocol} are bound, with the hashes of their parts"
+                )?,
             }
         }
         Ok(())
@@ -280,13 +281,15 @@ impl Published {
             "files": self.files,
             "contents": self.contents.iter().map(content_json).collect::<Vec<_>>(),
             "binding": self.binding.as_ref().map(binding_json),
-            "links": self.links.iter().map(binding_json).collect::<Vec<_>>(),
+            "links": self.links.iter().map(|(_, link)| binding_json(link)).collect::<Vec<_>>(),
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use p2pbridge_nametable::MAX_TITLE;
+
     use super::*;
 
     #[test]

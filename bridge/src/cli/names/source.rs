@@ -7,9 +7,11 @@ use std::{
 };
 
 use p2pbridge_adapters::registry;
-use p2pbridge_proto::Ed2kFileLink;
 
-use super::super::{client::CliError, table::size};
+use super::{
+    super::{client::CliError, table::size},
+    link::said_by,
+};
 use crate::names::MOST_DESCRIPTION;
 
 /// A description file, whole.
@@ -30,8 +32,9 @@ pub(super) fn names_of(text: &str) -> Result<Vec<String>, CliError> {
     let path = Path::new(text);
     if !fs::metadata(path).is_ok_and(|data| data.is_file()) {
         // Other links have several names, and are understood where they are asked for.
-        let name = text.parse::<Ed2kFileLink>().map(|link| link.name().to_string());
-        return Ok(vec![name.unwrap_or_else(|_| text.to_owned())]);
+        let said = said_by(text).and_then(Result::ok);
+        let name = said.and_then(|said| said.names.first().map(ToString::to_string));
+        return Ok(vec![name.unwrap_or_else(|| text.to_owned())]);
     }
     let (_, description) = registry::describe(&read(path)?)
         .map_err(|error| CliError::File { path: path.into(), problem: error.to_string() })?;

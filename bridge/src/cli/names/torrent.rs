@@ -7,13 +7,12 @@ use std::{
 };
 
 use clap::Args;
-use p2pbridge_adapters::bittorrent::create::{Surroundings, Version};
 use p2pbridge_nametable::digest::Rules;
 use url::Url;
 
 use super::{
     super::{client::CliError, output::Output, table::plain},
-    make::{Making, PieceArgs},
+    make::{Making, PieceArgs, Surroundings, Version},
     scan::Scan,
     show::print_json,
 };

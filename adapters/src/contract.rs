@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::description::{
     AboutFile, DescribeError, Description, FileSpan, Integrity, Learned, Links,
 };
-use crate::{Availability, message::Messages};
+use crate::{Availability, BadInput, message::Messages};
 
 /// What a protocol's folder tells of itself: one row in the registry.
 pub struct Descriptor {
@@ -166,6 +166,8 @@ pub struct Adapter {
     pub seeder: Option<Arc<dyn Seeder>>,
     /// The face that downloads from the overlay's peers.
     pub leecher: Option<Arc<dyn Leecher>>,
+    /// What its peers and trackers sent that was not taken.
+    pub bad_input: Arc<BadInput>,
 }
 
 /// Why an overlay cannot be opened.

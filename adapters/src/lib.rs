@@ -2,6 +2,7 @@
 
 mod admission;
 mod availability;
+mod bad_input;
 pub mod bittorrent;
 pub mod budget;
 mod config;
@@ -13,6 +14,7 @@ pub mod registry;
 mod tally;
 
 pub use availability::Availability;
+pub use bad_input::{BadInput, Flaw, Party};
 pub use contract::{
     AboutFile, Adapter, Answer, Asked, Attendance, Budget, BuildError, Capability, Configured,
     ContentReader, DescribeError, Description, Descriptor, Door, FileSpan, Handler, Host,

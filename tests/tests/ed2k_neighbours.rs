@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use p2pbridge_adapters::ed2k::wire::packet::deflate;
 use p2pbridge_tests::{
-    Both, Bridge, Client, Ed2kOverlay, Limits, Mule, Scene, ed2k_server, eventually, fill,
+    Both, Bridge, Client, Ed2kOverlay, Json, Limits, Mule, Scene, ed2k_server, eventually, fill,
     in_namespace, mib, public, sha256_file, within,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -146,6 +146,12 @@ async fn all_is_well(scene: &Scene, both: &Both, bridge: &mut Bridge, server: So
     assert!(!bridge.program.said().contains("panicked"));
 }
 
+/// What peers or trackers of the overlay sent that was not taken.
+async fn bad_input(bridge: &Bridge, sender: &str) -> Json {
+    let all = bridge.json(["overlays", "--json"]).await;
+    all.get("overlays").find("id", "ed").unwrap().get("bad_input").get(sender)
+}
+
 in_namespace! {
     async fn clients_of_the_server() {
         let scene = Scene::new();
@@ -218,6 +224,8 @@ in_namespace! {
             assert!(!has(&answer, 0x46), "{what}: bytes");
         }
         all_is_well(&scene, &both, &mut bridge, server).await;
+        let flaws = bad_input(&bridge, "peer").await;
+        assert!(flaws.get("malformed").number() >= 8 && flaws.get("excessive").number() >= 1, "{flaws:?}");
     }
 
     /// Servers that hang up, talk rubbish, name impossible sources without end, and change the id; the last one in the list is good.
@@ -275,5 +283,7 @@ in_namespace! {
         .await;
         both.is_offered(&bridge).await;
         all_is_well(&scene, &both, &mut bridge, good).await;
+        let flaws = bad_input(&bridge, "tracker").await;
+        assert!(flaws.get("malformed").number() >= 4, "{flaws:?}");
     }
 }

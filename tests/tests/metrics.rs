@@ -159,6 +159,12 @@ fn numbers(overlays: &Json) -> BTreeMap<(&'static str, Vec<(&'static str, String
             let budget = tracker.get("budget_per_second").number();
             put("tracker_budget_per_second", &[id, url], budget);
         }
+        for sender in ["peer", "tracker"] {
+            for flaw in ["malformed", "unexpected", "excessive", "silent"] {
+                let count = overlay.get("bad_input").get(sender).get(flaw).number();
+                put("bad_input_total", &[id, ("sender", sender), ("flaw", flaw)], count);
+            }
+        }
         let server = overlay.get("tracker_server");
         if !server.0.is_null() {
             for (name, key) in [

@@ -19,6 +19,7 @@ use super::{
     identity::Identity,
     wire::peer::{Features, Handshake, Limits, Message, PeerWireError, decode, piece_header},
 };
+use crate::{BadInput, Flaw, Party};
 
 /// How long a greeting may take.
 pub(super) const GREETING: Duration = Duration::from_secs(10);
@@ -52,6 +53,25 @@ pub(super) enum ConnectionError {
     /// The peer is this process.
     #[error("it is the bridge itself")]
     Ourselves,
+}
+
+impl ConnectionError {
+    /// What the peer did wrong, if it was the peer.
+    pub(super) fn flaw(&self) -> Option<Flaw> {
+        match self {
+            Self::Wire(_) => Some(Flaw::Malformed),
+            Self::OtherTorrent => Some(Flaw::Unexpected),
+            Self::Silent(_) => Some(Flaw::Silent),
+            Self::Closed | Self::Io(_) | Self::Ourselves => None,
+        }
+    }
+
+    /// Takes it down, if it was the peer.
+    pub(super) fn count(&self, bad_input: &BadInput) {
+        if let Some(flaw) = self.flaw() {
+            bad_input.add(Party::Peer, flaw);
+        }
+    }
 }
 
 /// Greets a peer that was connected to.

@@ -26,7 +26,7 @@ use super::{
     metainfo::wire_hash,
     wire::peer::{Limits, MAX_BLOCK},
 };
-use crate::{Description, Leecher, SourceError, SourceSession};
+use crate::{BadInput, Description, Leecher, SourceError, SourceSession};
 
 /// How long a connection may take to be made.
 const CONNECTING: Duration = Duration::from_secs(5);
@@ -41,13 +41,14 @@ const READ_SIZE: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct BtLeecher {
     identity: Arc<Identity>,
+    bad_input: Arc<BadInput>,
 }
 
 impl BtLeecher {
-    /// The leecher that greets with this identity.
+    /// The leecher that greets with this identity. What peers send that is not taken is counted in `bad_input`.
     #[must_use]
-    pub fn new(identity: Arc<Identity>) -> Arc<Self> {
-        Arc::new(Self { identity })
+    pub fn new(identity: Arc<Identity>, bad_input: Arc<BadInput>) -> Arc<Self> {
+        Arc::new(Self { identity, bad_input })
     }
 
     /// Connects and greets, under the first of the content's names that the peer knows.
@@ -63,7 +64,9 @@ impl BtLeecher {
             .await
             .map_err(|_| SourceError::TimedOut(CONNECTING))?
             .map_err(|error| SourceError::Unreachable(error.to_string()))?;
-        let theirs = greet(&mut stream, info_hash, &self.identity).await.map_err(source_error)?;
+        let greeted = greet(&mut stream, info_hash, &self.identity).await;
+        let greeted = greeted.inspect_err(|error| error.count(&self.bad_input));
+        let theirs = greeted.map_err(source_error)?;
         let limits = Limits::new(chunks(what), MAX_BLOCK);
         let connection = Connection::new(stream, limits, READ_SIZE);
         Ok((connection, theirs.features.fast, theirs.features.extended))
@@ -92,6 +95,7 @@ impl Leecher for BtLeecher {
             what.clone(),
             shared.clone(),
             changes_sender,
+            self.bad_input.clone(),
         );
         tokio::spawn(task.run(asked, stop.clone()));
         let session = BtSession {

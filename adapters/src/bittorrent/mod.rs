@@ -29,7 +29,7 @@ use self::{
     tracker_server::{BtTrackerServer, ServerConfig},
 };
 use crate::{
-    Adapter, BuildError, Capability, Configured, Descriptor, Door, Host, Mode, Seeder,
+    Adapter, BadInput, BuildError, Capability, Configured, Descriptor, Door, Host, Mode, Seeder,
     TrackerClient, TrackerServer, listen,
 };
 
@@ -67,7 +67,8 @@ fn open(overlay: &OverlayId, config: &BtConfig, host: &Host) -> Result<Adapter, 
         max_sessions: config.max_sessions,
         upload_slots: config.upload_slots,
     };
-    let seeder = BtSeeder::bind(overlay, &seeder, identity.clone())?;
+    let bad_input = Arc::new(BadInput::default());
+    let seeder = BtSeeder::bind(overlay, &seeder, identity.clone(), bad_input.clone())?;
     let server = config.tracker.as_ref().map(|tracker| {
         let server = ServerConfig {
             http: tracker.http.clone(),
@@ -83,8 +84,8 @@ fn open(overlay: &OverlayId, config: &BtConfig, host: &Host) -> Result<Adapter, 
     let client = ClientConfig { tiers: config.trackers.clone(), budget: config.budget, inline };
     // Where the tracker sees the bridge is what it takes down, but for one that is told.
     let announced = if inline { reachable.clone() } else { seeder.endpoints() };
-    let client =
-        (!config.trackers.is_empty()).then(|| BtTrackerClient::new(&client, &identity, &announced));
+    let client = (!config.trackers.is_empty())
+        .then(|| BtTrackerClient::new(&client, &identity, &announced, &bad_input));
     Ok(Adapter {
         mode: config.mode,
         own: listen::seen_at(&seeder.endpoints(), &config.public),
@@ -95,7 +96,8 @@ fn open(overlay: &OverlayId, config: &BtConfig, host: &Host) -> Result<Adapter, 
         seeder: Some(seeder),
         // A peer id of its own: clients refuse a second connection from the same peer id, and a peer of an overlay
         // that both gives and takes may meet both faces.
-        leecher: Some(BtLeecher::new(Arc::new(Identity::new(host)))),
+        leecher: Some(BtLeecher::new(Arc::new(Identity::new(host)), bad_input.clone())),
+        bad_input,
     })
 }
 

@@ -29,7 +29,7 @@ use super::{
     wire::peer::Handshake,
 };
 use crate::{
-    BuildError, ContentReader, Library, Seeder,
+    BadInput, BuildError, ContentReader, Flaw, Library, Party, Seeder,
     admission::{Admission, Ticket},
     listen,
 };
@@ -59,6 +59,7 @@ pub struct BtSeeder {
     endpoints: Vec<SocketAddr>,
     admission: Arc<Admission<[u8; 20]>>,
     choker: Arc<Choker>,
+    bad_input: Arc<BadInput>,
     invitations: mpsc::Sender<Invitation>,
     /// Taken by the one call of `serve`.
     idle: Mutex<Option<Idle>>,
@@ -75,7 +76,7 @@ struct Invitation {
 }
 
 impl BtSeeder {
-    /// Binds the sockets; starts nothing. Must be called inside a tokio runtime.
+    /// Binds the sockets; starts nothing. What peers send that is not taken is counted in `bad_input`. Must be called inside a tokio runtime.
     ///
     /// # Errors
     /// When an address cannot be bound. A machine without IPv6 may leave out `[::]` if it has another address.
@@ -83,6 +84,7 @@ impl BtSeeder {
         overlay: &OverlayId,
         config: &SeederConfig,
         identity: Arc<Identity>,
+        bad_input: Arc<BadInput>,
     ) -> Result<Arc<Self>, BuildError> {
         let listeners = listen::tcp_each(overlay, &config.listen)?;
         let endpoints =
@@ -94,6 +96,7 @@ impl BtSeeder {
             endpoints,
             admission: Admission::new(config.max_sessions),
             choker: Choker::new(config.upload_slots),
+            bad_input,
             invitations,
             idle: Mutex::new(Some(Idle { listeners, invited })),
         }))
@@ -120,7 +123,10 @@ impl BtSeeder {
         };
         match greeted {
             Ok((reader, theirs)) => self.serve_peer(stream, peer, ticket, reader, theirs).await,
-            Err(error) => debug!(overlay = %self.overlay, %peer, %error, "no session"),
+            Err(error) => {
+                error.count(&self.bad_input);
+                debug!(overlay = %self.overlay, %peer, %error, "no session");
+            }
         }
     }
 
@@ -136,7 +142,8 @@ impl BtSeeder {
         let connecting = tokio::time::timeout(dialer::CONNECTING, TcpStream::connect(peer));
         let mut stream =
             connecting.await.map_err(|_| ConnectionError::Silent(dialer::CONNECTING))??;
-        let theirs = greet(&mut stream, hash, &self.identity).await?;
+        let greeted = greet(&mut stream, hash, &self.identity).await;
+        let theirs = greeted.inspect_err(|error| error.count(&self.bad_input))?;
         Ok((stream, theirs, reader))
     }
 
@@ -151,7 +158,12 @@ impl BtSeeder {
         ticket.joined(theirs.info_hash);
         let session = Session::new(stream, peer, theirs.features, reader, &ticket, &self.choker);
         let end = tokio::select! {
-            end = session.run() => end.to_string(),
+            end = session.run() => {
+                if let Some(flaw) = end.flaw() {
+                    self.bad_input.add(Party::Peer, flaw);
+                }
+                end.to_string()
+            }
             () = ticket.evicted() => "making room for others".to_owned(),
         };
         debug!(overlay = %self.overlay, %peer, %end, "a session has ended");
@@ -173,7 +185,10 @@ impl BtSeeder {
             match accepted {
                 Ok((stream, peer)) => {
                     // Dropping the stream closes it: the peer may come again.
-                    let Some(ticket) = self.admission.admit(peer) else { continue };
+                    let Some(ticket) = self.admission.admit(peer) else {
+                        self.bad_input.add(Party::Peer, Flaw::Excessive);
+                        continue;
+                    };
                     let session = self.clone().receive(stream, peer, ticket, library.clone());
                     let stop = stop.clone();
                     tasks.spawn(async move {

@@ -30,7 +30,7 @@ use super::{
     metainfo::wire_hash,
     translate::{announce_of_find, merged, peer_list, swarm_stat},
 };
-use crate::{Budget, TrackerClient, TrackerHealth};
+use crate::{BadInput, Budget, TrackerClient, TrackerHealth};
 
 /// How many calls may be under way at once, in all of the overlay's trackers; more are refused.
 pub const MAX_CALLS: usize = 4096;
@@ -71,9 +71,15 @@ pub struct BtTrackerClient {
 
 impl BtTrackerClient {
     /// A client for a bridge at these addresses, with their real ports: of each family, the first is announced. They are
-    /// where it listens, and asks from; inline they are where peers reach it.
+    /// where it listens, and asks from; inline they are where peers reach it. What trackers answer that cannot be read is
+    /// counted in `bad_input`.
     #[must_use]
-    pub fn new(config: &ClientConfig, identity: &Identity, listen: &[SocketAddr]) -> Arc<Self> {
+    pub fn new(
+        config: &ClientConfig,
+        identity: &Identity,
+        listen: &[SocketAddr],
+        bad_input: &Arc<BadInput>,
+    ) -> Arc<Self> {
         let first = |ipv6: bool| listen.iter().find(|address| address.is_ipv6() == ipv6);
         let families = [first(false), first(true)].into_iter().flatten();
         let families = families.map(|at| Family { source: at.ip(), port: at.port() });
@@ -82,7 +88,8 @@ impl BtTrackerClient {
         let tier = |tier: &Vec<TrackerUrl>| {
             let urls = tier.iter().zip(&mut id);
             let tracker = |(url, id): (&TrackerUrl, _)| {
-                Arc::new(Tracker::new(id, url.clone(), config.budget, rest))
+                let (url, bad_input) = (url.clone(), bad_input.clone());
+                Arc::new(Tracker::new(id, url, config.budget, rest, bad_input))
             };
             urls.map(tracker).collect()
         };

@@ -98,7 +98,7 @@ fn client_with(
     let listen: Vec<_> = listen.iter().map(|(ip, port)| SocketAddr::new(*ip, *port)).collect();
     let tier = |tier: &&[String]| tier.iter().map(|url| url.parse().unwrap()).collect();
     let tiers = tiers.iter().map(tier).collect();
-    BtTrackerClient::new(&ClientConfig { tiers, ..config }, &identity, &listen)
+    BtTrackerClient::new(&ClientConfig { tiers, ..config }, &identity, &listen, &Arc::default())
 }
 
 fn own(names: &[Name], event: PeerEvent) -> Request {

@@ -52,7 +52,7 @@ use super::{
     },
 };
 use crate::{
-    BuildError,
+    BadInput, BuildError, Flaw, Party,
     admission::{Admission, Ticket},
     listen,
 };
@@ -120,6 +120,7 @@ pub struct Clients {
     call_back: OnceLock<Arc<dyn CallBack>>,
     uploads: OnceLock<Arc<dyn Uploads>>,
     dialling: Dialling,
+    bad_input: Arc<BadInput>,
     tasks: TaskTracker,
     stop: CancellationToken,
     /// Taken by the one call of `serve`.
@@ -151,6 +152,7 @@ impl Clients {
             call_back: OnceLock::new(),
             uploads: OnceLock::new(),
             dialling: Dialling::default(),
+            bad_input: Arc::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             listeners: Mutex::new(Some(listeners)),
@@ -167,6 +169,11 @@ impl Clients {
     #[must_use]
     pub fn sessions(&self) -> usize {
         self.admission.count()
+    }
+
+    /// What clients sent that was not taken, and what our server did.
+    pub(crate) fn bad_input(&self) -> &Arc<BadInput> {
+        &self.bad_input
     }
 
     /// By whom clients with a low id are asked to connect; the first one stays.
@@ -307,6 +314,7 @@ impl Clients {
             .await
             .map_err(|error| (ConnectError::Unreachable(error.to_string()), false))?;
         let greeted = greet::greet(stream, &self.ours(), hash.as_ref()).await.map_err(|error| {
+            self.count(&error);
             let other_way = matches!(
                 error,
                 LinkError::Closed
@@ -372,7 +380,7 @@ impl Clients {
         ticket.joined(());
         let key = Key { hash: greeted.theirs.hash, ip: remote.ip().to_canonical() };
         let client = self.table().client(key);
-        let (link, ends) = Link::new(remote, greeted, client.clone());
+        let (link, ends) = Link::new(remote, greeted, client.clone(), self.bad_input.clone());
         trace!(
             overlay = %self.overlay, %remote, nick = link.greeting().nick,
             options = ?link.options(), obfuscated = link.is_obfuscated(), "a client has greeted"
@@ -413,7 +421,10 @@ impl Clients {
             match accepted {
                 Ok((stream, remote)) => {
                     // Dropping the stream closes it: the client may come again.
-                    let Some(ticket) = self.admission.admit(remote) else { continue };
+                    let Some(ticket) = self.admission.admit(remote) else {
+                        self.bad_input.add(Party::Peer, Flaw::Excessive);
+                        continue;
+                    };
                     let clients = self.clone();
                     self.tasks.spawn(async move {
                         let stop = clients.stop.clone();
@@ -441,7 +452,14 @@ impl Clients {
             Err(error) => Err(error),
         };
         if let Err(error) = met {
+            self.count(&error);
             debug!(overlay = %self.overlay, %remote, %error, "a connection did not come about");
+        }
+    }
+
+    fn count(&self, error: &LinkError) {
+        if let Some(flaw) = error.flaw() {
+            self.bad_input.add(Party::Peer, flaw);
         }
     }
 

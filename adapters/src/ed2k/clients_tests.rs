@@ -2,12 +2,21 @@
 
 use std::time::Duration;
 
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpSocket,
+    sync::watch,
+    task::JoinHandle,
+    time::Instant,
+};
 
 use super::*;
 use crate::{
     Host,
-    ed2k::wire::{Protocol, transfer::Message},
+    ed2k::{
+        testing::{has_ended, passes_until},
+        wire::{Protocol, transfer::Message},
+    },
 };
 
 const FILE: Hash = [3; 16];
@@ -53,6 +62,18 @@ impl Hub {
         let (sender, linked) = watch::channel(None);
         let task = tokio::spawn(clients.clone().serve(Arc::new(Refusing(sender)), stop.clone()));
         Self { at: clients.endpoints()[0], clients, linked, stop, task }
+    }
+
+    /// Waits until clients have sent so often what was not taken.
+    async fn until_bad(&self, flaw: Flaw, times: u64) {
+        let bad = self.clients.bad_input();
+        soon(async {
+            while bad.of(Party::Peer, flaw) < times {
+                sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        assert_eq!(bad.of(Party::Peer, flaw), times, "{bad:?}");
     }
 
     async fn stop(self) {
@@ -213,7 +234,6 @@ async fn who_has_a_low_id_is_asked_to_connect() {
 
 #[tokio::test]
 async fn the_bridge_does_not_speak_with_itself_nor_with_nonsense() {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let one = Hub::start(*b"abcdef", Obfuscation::Accepted);
     let same = Hub::start(*b"abcdef", Obfuscation::Accepted);
     assert_eq!(soon(one.clients.link_to(same.at)).await.unwrap_err(), ConnectError::Ourselves);
@@ -228,6 +248,8 @@ async fn the_bridge_does_not_speak_with_itself_nor_with_nonsense() {
         stream.write_all(bytes).await.unwrap();
         assert_eq!(soon(stream.read(&mut [0; 1])).await.unwrap_or(0), 0);
     }
+    one.until_bad(Flaw::Malformed, 3).await;
+    one.until_bad(Flaw::Unexpected, 1).await;
     let mut stranger = TcpStream::connect(one.at).await.unwrap();
     let hello = Greeting { hash: [5; 16], ..Greeting::default() }.hello();
     stranger.write_all(&hello.to_bytes()).await.unwrap();
@@ -243,6 +265,88 @@ async fn the_bridge_does_not_speak_with_itself_nor_with_nonsense() {
     }
     assert_eq!((answers[0].opcode, answers[1].opcode), (0x4C, 0x98));
     assert_eq!(answers[1].payload[..], [127, 0, 0, 1]);
+    // A range of bytes of no file.
+    let cut = Packet::new(Protocol::EDonkey, 0x46, vec![7; 15]);
+    stranger.write_all(&cut.to_bytes()).await.unwrap();
+    one.until_bad(Flaw::Malformed, 4).await;
     one.stop().await;
     same.stop().await;
+}
+
+fn stranger() -> Vec<u8> {
+    Greeting { hash: [5; 16], ..Greeting::default() }.hello().to_bytes()
+}
+
+#[tokio::test]
+async fn a_greeting_has_a_quarter_of_a_minute() {
+    let one = Hub::start(*b"abcdef", Obfuscation::Accepted);
+    let begun = Instant::now();
+    let hello = stranger();
+    // Nothing, half of it, and what may become an obfuscated one.
+    let mut slow = Vec::new();
+    for said in [&[][..], &hello[..20], &[0x11, 0x22]] {
+        let mut stream = TcpStream::connect(one.at).await.unwrap();
+        stream.write_all(said).await.unwrap();
+        slow.push(stream);
+    }
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = silent.local_addr().unwrap();
+    let made = tokio::spawn({
+        let clients = one.clients.clone();
+        async move { clients.link_to(at).await }
+    });
+    let _stream = soon(silent.accept()).await.unwrap();
+    let mut first = None;
+    passes_until(Duration::from_secs(1), || {
+        let ended = slow.iter().filter(|stream| has_ended(stream)).count();
+        first = first.or((ended > 0 || made.is_finished()).then(|| begun.elapsed()));
+        ended == slow.len() && made.is_finished()
+    })
+    .await;
+    let (first, last) = (first.unwrap(), begun.elapsed());
+    assert!(first >= greet::GREETING && last < greet::GREETING * 2, "{first:?} to {last:?}");
+    assert_eq!(soon(made).await.unwrap().unwrap_err(), ConnectError::TimedOut(greet::GREETING));
+    one.until_bad(Flaw::Silent, 4).await;
+    one.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_more_is_gone_after_three_minutes() {
+    let one = Hub::start(*b"abcdef", Obfuscation::Accepted);
+    let begun = Instant::now();
+    let mut stream = TcpStream::connect(one.at).await.unwrap();
+    stream.write_all(&stranger()).await.unwrap();
+    // A message that does not end is none.
+    stream.write_all(&question().to_bytes()[..9]).await.unwrap();
+    passes_until(Duration::from_secs(10), || has_ended(&stream)).await;
+    let waited = begun.elapsed();
+    assert!((180..260).contains(&waited.as_secs()), "{waited:?}");
+    one.until_bad(Flaw::Silent, 1).await;
+    one.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_given_up() {
+    let mut one = Hub::start(*b"abcdef", Obfuscation::Accepted);
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = soon(socket.connect(one.at)).await.unwrap();
+    stream.write_all(&stranger()).await.unwrap();
+    stream.write_all(&question().to_bytes()).await.unwrap();
+    let link = soon(one.linked.wait_for(Option::is_some)).await.unwrap().clone().unwrap();
+    let begun = Instant::now();
+    // More than all buffers between the two hold.
+    soon(link.send_data(vec![Run::plain(vec![0; 64 << 20])])).await.unwrap();
+    // It goes on to ask: that is not enough.
+    let mut asked = 0;
+    passes_until(Duration::from_secs(10), || {
+        asked += stream.try_write(&question().to_bytes()).unwrap_or(0);
+        link.is_closed()
+    })
+    .await;
+    let waited = begun.elapsed();
+    assert!((100..170).contains(&waited.as_secs()) && asked > 0, "{waited:?}");
+    assert_eq!(link.end(), "silent for 100s");
+    one.until_bad(Flaw::Silent, 1).await;
+    one.stop().await;
 }

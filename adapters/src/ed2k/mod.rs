@@ -11,6 +11,8 @@ pub mod messages;
 mod presence;
 pub mod seeder;
 pub mod sources;
+#[cfg(test)]
+mod testing;
 pub mod tracker_client;
 pub mod tracker_server;
 pub mod translate;
@@ -84,6 +86,7 @@ fn open(overlay: &OverlayId, config: &Ed2kConfig, host: &Host) -> Result<Adapter
         tracker_client: None,
         seeder: None,
         leecher: Some(Ed2kLeecher::new(clients.clone(), book)),
+        bad_input: clients.bad_input().clone(),
     };
     let slots = config.upload_slots;
     let seeder = Ed2kSeeder::new(clients.clone(), slots, sources.clone(), adapter.own.clone());

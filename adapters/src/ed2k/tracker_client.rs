@@ -30,7 +30,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use self::{line::Line, memory::Memory, offers::Offers, server::Server};
+use self::{
+    line::Line,
+    memory::Memory,
+    offers::{MAX_OFFERS, Offers},
+    server::Server,
+};
 use super::{
     callback::CallBack,
     clients::Clients,
@@ -434,7 +439,16 @@ impl TrackerClient for Ed2kTrackerClient {
     }
 
     fn health(&self) -> Vec<TrackerHealth> {
-        self.servers.iter().map(|server| server.health()).collect()
+        let shed = self.offers().shed;
+        let health = self.servers.iter().map(|server| {
+            let mut health = server.health();
+            if shed > 0 && !health.standing.is_empty() {
+                let text = format!("; {shed} offers over {MAX_OFFERS} files were not made");
+                health.standing.push_str(&text);
+            }
+            health
+        });
+        health.collect()
     }
 }
 

@@ -15,8 +15,9 @@ use crate::{
     ed2k::{
         clients::ClientsConfig,
         config::Obfuscation,
+        testing::passes,
         wire::{
-            Packet, Protocol,
+            Packet,
             packet::MAX_PAYLOAD,
             server::{
                 CallbackRequested, Crypt, FileRecord, FoundSources, Holder, IdChange, Login,
@@ -407,45 +408,6 @@ async fn searches_are_answered_one_by_one_and_more_is_asked_for() {
 }
 
 #[tokio::test]
-async fn what_nobody_asked_for_is_counted_and_dropped() {
-    let server = Fake::new().await;
-    let subject = Subject::new(vec![server.link()]).await;
-    let (mut visitor, _) = server.logged_in(high([127, 0, 0, 1])).await;
-    let sources: Vec<SocketAddr> = (1..=250).map(|port| ([198, 51, 100, 3], port).into()).collect();
-    for _ in 0..4_000 {
-        visitor.say(&found([9; 16], &sources)).await;
-    }
-    visitor.say(&ServerMessage::Status { users: 1, files: 1 }).await;
-    subject.until(|health| health.users == Some(1)).await;
-    assert_eq!(subject.client.memory().unasked, 1_000_000);
-    assert!(subject.client.known(&[[9; 16]]).is_empty());
-}
-
-#[tokio::test]
-async fn rubbish_ends_the_session() {
-    // What a server says after the login; what is said of it.
-    let bad_message = Packet::new(Protocol::EDonkey, 0x42, vec![0; 5]).to_bytes();
-    let status = ServerMessage::Status { users: 0, files: 0 }.to_packet(true).to_bytes();
-    let cases = [
-        (b"HTTP/1.1 400 Bad Request".to_vec(), "does not speak eD2k"),
-        (vec![0xE3, 0xFF, 0xFF, 0xFF, 0xFF, 0x42], "does not speak eD2k"),
-        (bad_message.repeat(60), "of its messages cannot be read"),
-        (status.repeat(6_000), "messages within"),
-    ];
-    for (bytes, says) in cases {
-        let server = Fake::new().await;
-        let subject = Subject::new(vec![server.link()]).await;
-        let (mut visitor, _) = server.logged_in(high([127, 0, 0, 1])).await;
-        // It may hang up before all is written.
-        let _ = visitor.stream.write_all(&bytes).await;
-        visitor.has_closed().await;
-        subject.until(|health| health.last_error.is_some()).await;
-        let error = subject.health().last_error.unwrap();
-        assert!(error.contains(says), "{error}");
-    }
-}
-
-#[tokio::test]
 async fn it_logs_in_to_what_a_real_server_said() {
     let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/ed2k/streams/");
     let said = std::fs::read(format!("{fixtures}server-to-sharer.bin")).unwrap();
@@ -461,13 +423,6 @@ async fn it_logs_in_to_what_a_real_server_said() {
     subject.until(|health| health.users.is_some()).await;
 }
 
-/// Lets so much time pass at once.
-async fn passes(time: Duration) {
-    tokio::time::pause();
-    tokio::time::advance(time).await;
-    tokio::time::resume();
-}
-
 impl Visitor {
     /// The next message that is no offer.
     async fn question(&mut self) -> ClientMessage {
@@ -478,58 +433,6 @@ impl Visitor {
             }
         }
     }
-}
-
-#[tokio::test]
-async fn a_server_that_knows_no_sources_is_asked_for_something_else_before_it_is_given_up() {
-    let server = Fake::new().await;
-    let subject = Subject::new(vec![server.link()]).await;
-    let (mut visitor, _) = server.logged_in(high([127, 0, 0, 1])).await;
-    subject.until(|health| !health.standing.is_empty()).await;
-    let line = subject.client.line.borrow().clone().unwrap();
-    for _ in 0..2 {
-        line.unanswered.store(8, Ordering::Relaxed);
-        passes(Duration::from_secs(301)).await;
-        assert_eq!(visitor.question().await, ClientMessage::GetServerList);
-        visitor.say(&ServerMessage::ServerList(Vec::new())).await;
-        let answered = async {
-            while line.unanswered.load(Ordering::Relaxed) > 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        timeout(SOON, answered).await.unwrap();
-        passes(Duration::from_secs(61)).await;
-    }
-    assert_eq!(subject.health().last_error, None);
-    line.unanswered.store(8, Ordering::Relaxed);
-    passes(Duration::from_secs(301)).await;
-    assert_eq!(visitor.question().await, ClientMessage::GetServerList);
-    passes(Duration::from_secs(61)).await;
-    visitor.has_closed().await;
-    subject.until(|health| health.last_error.is_some()).await;
-    let error = subject.health().last_error.unwrap();
-    assert!(error.contains("not answered anything"), "{error}");
-}
-
-#[tokio::test]
-async fn more_questions_than_the_budget_allows_do_not_stop_the_session() {
-    let server = Fake::new().await;
-    let subject = Subject::with(vec![server.link()], Budget { per_second: 16, in_flight: 1 }).await;
-    let (mut visitor, _) = server.logged_in(high([127, 0, 0, 1])).await;
-    subject.until(|health| !health.standing.is_empty()).await;
-    // None is answered: all room is taken, and the places to wait too.
-    let _asked: Vec<_> = (0..70)
-        .map(|number| {
-            let names = vec![Name::ed2k([number; 16])];
-            subject.announces(Announce { names, ..announce(PeerEvent::Started) })
-        })
-        .collect();
-    subject.until(|health| health.shed > 40).await;
-    // The first offer is about to be made.
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    visitor.say(&ServerMessage::Status { users: 1, files: 2 }).await;
-    subject.until(|health| health.users == Some(1)).await;
-    assert!(subject.health().shed < 200, "{:?}", subject.health());
 }
 
 #[tokio::test]
@@ -570,3 +473,6 @@ async fn an_answer_that_comes_too_late_is_not_that_to_the_next_search() {
     let Ok(Reply::Found(four)) = four.await.unwrap() else { panic!("no results") };
     assert_eq!(four.hits[0].title, "four.txt");
 }
+
+#[path = "tracker_client/bounds_tests.rs"]
+mod bounds;

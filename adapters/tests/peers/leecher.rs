@@ -3,19 +3,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use p2pbridge_adapters::{
-    Leecher, SourceError, SourceSession,
+    BadInput, Flaw, Leecher, SourceError, SourceSession,
     bittorrent::{
         leecher::BtLeecher,
         wire::peer::{Block, Features, Message},
     },
 };
 use tokio::{
+    io::AsyncWriteExt,
     net::TcpListener,
     task::{JoinHandle, yield_now},
 };
 
 use crate::{
-    memory::{Memory, Serving, UNIT, soon, theirs},
+    memory::{Memory, Serving, UNIT, soon, theirs, until_bad},
     raw::Raw,
 };
 
@@ -23,7 +24,9 @@ const FAST: Features = Features { extended: true, fast: true, v2: false };
 const PLAIN: Features = Features { extended: false, fast: false, v2: false };
 
 async fn open(memory: &Memory, at: std::net::SocketAddr) -> Arc<dyn SourceSession> {
-    soon(BtLeecher::new(theirs()).open(memory.description.clone(), at)).await.expect("a session")
+    soon(BtLeecher::new(theirs(), Arc::default()).open(memory.description.clone(), at))
+        .await
+        .expect("a session")
 }
 
 /// A session with a scripted source that holds everything.
@@ -174,7 +177,7 @@ async fn nobody_there_and_nothing_to_say() {
     let memory = Memory::whole(8 * UNIT);
     let door = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let at = door.local_addr().expect("an address");
-    let leecher = BtLeecher::new(theirs());
+    let leecher = BtLeecher::new(theirs(), Arc::default());
     let open = tokio::spawn({
         let (leecher, what) = (leecher.clone(), memory.description.clone());
         async move { leecher.open(what, at).await.err() }
@@ -184,4 +187,27 @@ async fn nobody_there_and_nothing_to_say() {
     drop(door);
     let error = soon(leecher.open(memory.description.clone(), at)).await.err();
     assert!(matches!(error, Some(SourceError::Unreachable(_))));
+}
+
+#[tokio::test]
+async fn what_is_wrong_in_a_source_is_counted() {
+    let memory = Memory::whole(8 * UNIT);
+    let door = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let (at, bad) = (door.local_addr().expect("an address"), Arc::new(BadInput::default()));
+    let leecher = BtLeecher::new(theirs(), bad.clone());
+    let open = || {
+        let (leecher, what) = (leecher.clone(), memory.description.clone());
+        tokio::spawn(async move { leecher.open(what, at).await })
+    };
+    let opening = open();
+    let (mut stream, _) = soon(door.accept()).await.expect("a caller");
+    stream.write_all(&[b'?'; 68]).await.expect("a greeting");
+    assert!(matches!(soon(opening).await.unwrap(), Err(SourceError::Protocol(_))));
+    until_bad(&bad, Flaw::Malformed, 1).await;
+    let opening = open();
+    let (stream, _) = soon(door.accept()).await.expect("a caller");
+    let mut raw = Raw::greet(stream, memory.hash(), FAST).await.expect("a greeting");
+    raw.say(Message::Bitfield(Bytes::from_static(&[0, 0]))).await;
+    assert!(matches!(soon(opening).await.unwrap(), Err(SourceError::Protocol(_))));
+    until_bad(&bad, Flaw::Malformed, 2).await;
 }

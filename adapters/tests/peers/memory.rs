@@ -5,7 +5,8 @@ use std::{net::SocketAddr, ops::Range, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use p2pbridge_adapters::{
-    Attendance, Availability, ContentReader, Description, Host, Library, ReadError, Seeder,
+    Attendance, Availability, BadInput, ContentReader, Description, Flaw, Host, Library, Party,
+    ReadError, Seeder,
     bittorrent::{
         create::of_bytes,
         describe::describe,
@@ -14,7 +15,11 @@ use p2pbridge_adapters::{
     },
 };
 use p2pbridge_proto::{Bits, Name};
-use tokio::{sync::watch, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 /// Bytes of a chunk.
@@ -162,6 +167,7 @@ impl Library for Reader {
 pub(crate) struct Serving {
     pub(crate) seeder: Arc<BtSeeder>,
     pub(crate) at: SocketAddr,
+    pub(crate) bad_input: Arc<BadInput>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -175,11 +181,13 @@ impl Serving {
         let listen = vec![at.parse().expect("an address")];
         let config = SeederConfig { listen, max_sessions: sessions, upload_slots: slots };
         let overlay = "b".parse().expect("an id");
-        let seeder = BtSeeder::bind(&overlay, &config, ours()).expect("a free port");
+        let bad_input = Arc::new(BadInput::default());
+        let seeder =
+            BtSeeder::bind(&overlay, &config, ours(), bad_input.clone()).expect("a free port");
         let stop = CancellationToken::new();
         let library = Arc::new(Reader(memory.clone()));
         let task = tokio::spawn(seeder.clone().serve(library, stop.clone()));
-        Self { at: seeder.endpoints()[0], seeder, stop, task }
+        Self { at: seeder.endpoints()[0], seeder, bad_input, stop, task }
     }
 
     /// Stops it; returns when every task has ended.
@@ -187,4 +195,15 @@ impl Serving {
         self.stop.cancel();
         soon(self.task).await.expect("it ends well");
     }
+}
+
+/// Waits until peers have sent so often what was not taken.
+pub(crate) async fn until_bad(bad_input: &BadInput, flaw: Flaw, times: u64) {
+    soon(async {
+        while bad_input.of(Party::Peer, flaw) < times {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert_eq!(bad_input.of(Party::Peer, flaw), times, "{bad_input:?}");
 }

@@ -1,8 +1,8 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use p2pbridge_adapters::{
-    Leecher, Seeder,
+    Flaw, Leecher, Seeder,
     bittorrent::{
         leecher::BtLeecher,
         seeder::{BtSeeder, SeederConfig},
@@ -14,12 +14,12 @@ use p2pbridge_adapters::{
 };
 use p2pbridge_proto::Bits;
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
 use crate::{
-    memory::{Memory, Serving, UNIT, ours, soon, theirs},
+    memory::{Memory, Serving, UNIT, ours, soon, theirs, until_bad},
     raw::{Raw, bytes_of},
 };
 
@@ -239,12 +239,21 @@ async fn strangers_and_ourselves_are_turned_away() {
     let serving = Serving::start(&memory);
     let stream = soon(TcpStream::connect(serving.at)).await.unwrap();
     assert!(Raw::greet(stream, [9; 20], FAST).await.is_none());
-    let itself = BtLeecher::new(ours()).open(memory.description.clone(), serving.at).await;
+    let itself =
+        BtLeecher::new(ours(), Arc::default()).open(memory.description.clone(), serving.at).await;
     assert_eq!(
         itself.err().map(|error| error.to_string()).as_deref(),
         Some("it is the bridge itself")
     );
     assert_eq!(memory.log.borrow().held.len(), 0);
+    until_bad(&serving.bad_input, Flaw::Unexpected, 1).await;
+    let mut stream = soon(TcpStream::connect(serving.at)).await.unwrap();
+    stream.write_all(&[b'?'; 68]).await.unwrap();
+    until_bad(&serving.bad_input, Flaw::Malformed, 1).await;
+    let mut raw = Raw::dial(serving.at, memory.hash(), FAST).await;
+    raw.say(Message::Have(99)).await;
+    raw.closed().await;
+    until_bad(&serving.bad_input, Flaw::Malformed, 2).await;
     serving.stop().await;
 }
 
@@ -327,7 +336,10 @@ async fn a_port_in_use_is_named() {
     let memory = Memory::whole(UNIT);
     let serving = Serving::start(&memory);
     let config = SeederConfig { listen: vec![serving.at], max_sessions: 1, upload_slots: 1 };
-    let error = BtSeeder::bind(&"b".parse().unwrap(), &config, theirs()).err().unwrap().to_string();
+    let error = BtSeeder::bind(&"b".parse().unwrap(), &config, theirs(), Arc::default())
+        .err()
+        .unwrap()
+        .to_string();
     assert!(error.contains(&format!("listen on {}", serving.at)), "{error}");
     assert!(error.to_lowercase().contains("address already in use"), "{error}");
     serving.stop().await;

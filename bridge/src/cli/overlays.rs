@@ -94,6 +94,9 @@ fn snapshot_text(snapshot: &Snapshot, now: Timestamp) -> String {
         if let Some(server) = &overlay.tracker_server {
             let _ = writeln!(text, "  {}", server_text(server));
         }
+        if overlay.bad_input.iter().any(|bad| bad.count > 0) {
+            let _ = writeln!(text, "  {}", bad_input_text(&overlay.bad_input));
+        }
         text.push_str(&swarms(&overlay.swarms).text("  "));
         for swarm in overlay.swarms.iter().filter(|swarm| !swarm.trouble.is_empty()) {
             let _ = writeln!(text, "  ! {}: {}", plain(&swarm.title), plain(&swarm.trouble));
@@ -201,6 +204,15 @@ fn server_text(server: &v1::TrackerServerStatus) -> String {
     text
 }
 
+/// What was not taken, in a line.
+fn bad_input_text(all: &[v1::BadInput]) -> String {
+    let some = all.iter().filter(|bad| bad.count > 0);
+    let some = some.map(|v1::BadInput { sender, flaw, count }| {
+        format!("{} {} from a {}", grouped(*count), plain(flaw), plain(sender))
+    });
+    format!("not taken: {}", some.collect::<Vec<_>>().join(", "))
+}
+
 fn health(health: v1::Health) -> &'static str {
     match health {
         v1::Health::Unspecified => "unknown",
@@ -247,6 +259,16 @@ fn snapshot_json(snapshot: &Snapshot) -> Value {
             "sessions": server.sessions,
         })
     };
+    let bad_input = |all: &[v1::BadInput]| {
+        let mut senders = serde_json::Map::new();
+        for v1::BadInput { sender, flaw, count } in all {
+            let flaws = senders.entry(sender.clone()).or_insert_with(|| json!({}));
+            if let Some(flaws) = flaws.as_object_mut() {
+                flaws.insert(flaw.clone(), (*count).into());
+            }
+        }
+        senders
+    };
     let swarm = |swarm: &v1::SwarmStatus| {
         json!({
             "name": swarm.name,
@@ -271,6 +293,7 @@ fn snapshot_json(snapshot: &Snapshot) -> Value {
             "swarms": overlay.swarms.iter().map(swarm).collect::<Vec<_>>(),
             "endpoints": overlay.endpoints,
             "tracker_server": overlay.tracker_server.as_ref().map(server),
+            "bad_input": bad_input(&overlay.bad_input),
         })
     };
     let crossing = |crossing: &v1::Crossing| {
@@ -334,6 +357,13 @@ mod tests {
                 sessions: Some(12),
                 ..Default::default()
             }),
+            bad_input: [("peer", 0), ("peer", 1_200), ("tracker", 3)]
+                .map(|(sender, count)| v1::BadInput {
+                    sender: sender.to_owned(),
+                    flaw: if count == 0 { "silent" } else { "malformed" }.to_owned(),
+                    count,
+                })
+                .to_vec(),
             ..Default::default()
         };
         let crossing = v1::Crossing {
@@ -355,6 +385,7 @@ mod tests {
              12,345 questions over its budget of 10 a second, left alone for 15 s, 3 failures since: refused",
             "the bridge is a tracker at udp://127.0.0.1:6969/announce: 12 logged in, 2 swarms, 1,000,000 peers; \
              7 requests, 1 malformed",
+            "not taken: 1,200 malformed from a peer, 3 malformed from a tracker\n",
             "film",
             "! film: no source",
             "a → b",
@@ -364,6 +395,9 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
-        assert_eq!(snapshot_json(&snapshot)["crossings"][0]["verified_bytes"], 1 << 30);
+        let json = snapshot_json(&snapshot);
+        assert_eq!(json["crossings"][0]["verified_bytes"], 1 << 30);
+        let bad = json!({"peer": {"silent": 0, "malformed": 1200}, "tracker": {"malformed": 3}});
+        assert_eq!(json["overlays"][0]["bad_input"], bad);
     }
 }

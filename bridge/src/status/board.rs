@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use p2pbridge_adapters::{Adapter, Mode, TrackerHealth};
+use p2pbridge_adapters::{Adapter, Flaw, Mode, Party, TrackerHealth};
 use p2pbridge_nametable::{Binding, NameTable};
 use p2pbridge_proto::{OverlayId, v1};
 
@@ -126,6 +126,7 @@ impl Board {
             swarms: self.relay.swarms(&overlay.id),
             endpoints: seeder.map(|endpoint| endpoint.to_string()).collect(),
             tracker_server: self.tracker_server(overlay),
+            bad_input: overlay.adapter.bad_input.all().map(bad_input).collect(),
         }
     }
 
@@ -170,6 +171,10 @@ fn tracker(health: TrackerHealth) -> v1::TrackerStatus {
         users: health.users,
         contents: health.contents,
     }
+}
+
+fn bad_input((sender, flaw, count): (Party, Flaw, u64)) -> v1::BadInput {
+    v1::BadInput { sender: sender.to_string(), flaw: flaw.to_string(), count }
 }
 
 /// An overlay is as well as the best of its trackers.

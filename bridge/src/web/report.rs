@@ -8,7 +8,7 @@ use std::{
 
 use p2pbridge_nametable::Counts;
 use p2pbridge_proto::v1::{
-    Crossing, Health, OverlayStatus, SwarmStatus, TrackerServerStatus, TrackerStatus,
+    BadInput, Crossing, Health, OverlayStatus, SwarmStatus, TrackerServerStatus, TrackerStatus,
 };
 use prometheus_client::{
     collector::Collector, encoding::DescriptorEncoder, encoding::text::encode, registry::Registry,
@@ -216,7 +216,16 @@ fn overlays(all: &[OverlayStatus], out: &mut Families) -> fmt::Result {
     })?;
     sums(count("relay_served_peers", "Peers that the bridge serves"), &|swarm| {
         swarm.served_peers.into()
-    })
+    })?;
+    out.counters(
+        count("bad_input", "What peers and trackers sent that was not taken, by what was wrong"),
+        all.iter().flat_map(|overlay| {
+            overlay.bad_input.iter().map(|BadInput { sender, flaw, count }| {
+                let id = ("overlay", overlay.id.as_str());
+                ([id, ("sender", sender.as_str()), ("flaw", flaw)], *count)
+            })
+        }),
+    )
 }
 
 fn trackers(all: &[OverlayStatus], out: &mut Families) -> fmt::Result {

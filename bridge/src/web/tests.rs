@@ -55,6 +55,11 @@ fn report() -> Report {
             sessions: Some(4),
             ..Default::default()
         }),
+        bad_input: vec![v1::BadInput {
+            sender: "peer".to_owned(),
+            flaw: "malformed".to_owned(),
+            count: 11,
+        }],
         ..Default::default()
     };
     let crossing = v1::Crossing {
@@ -131,6 +136,8 @@ fn everything_is_told_with_its_kind_unit_and_labels() {
         "p2pbridge_tracker_sent_total{overlay=\"a\",tracker=\"http://t.example/a\\\"b\"} 7\n",
         "# TYPE p2pbridge_tracker_users gauge\n\
          p2pbridge_tracker_users{overlay=\"a\",tracker=\"http://t.example/a\\\"b\"} 1200000\n",
+        "# TYPE p2pbridge_bad_input counter\n\
+         p2pbridge_bad_input_total{overlay=\"a\",sender=\"peer\",flaw=\"malformed\"} 11\n",
         "p2pbridge_server_sessions{overlay=\"a\"} 4\n",
         "p2pbridge_swarms{overlay=\"a\"} 2\n",
         "p2pbridge_swarms_announced{overlay=\"a\"} 1\n",

@@ -23,7 +23,7 @@ use super::{
     pipeline::{Pipeline, Taken},
     source_error,
 };
-use crate::{Description, SourceError};
+use crate::{BadInput, Description, Flaw, Party, SourceError};
 
 /// A peer that sends nothing of what it was asked for so long is given up.
 const BLOCK_TIME: Duration = Duration::from_secs(20);
@@ -37,6 +37,7 @@ pub(super) struct Session {
     what: Arc<Description>,
     shared: Arc<Shared>,
     changes: watch::Sender<u64>,
+    bad_input: Arc<BadInput>,
     pipeline: Pipeline,
     choked: bool,
     interested: bool,
@@ -52,6 +53,7 @@ impl Session {
         what: Arc<Description>,
         shared: Arc<Shared>,
         changes: watch::Sender<u64>,
+        bad_input: Arc<BadInput>,
     ) -> Self {
         if fast {
             connection.send(&Message::HaveNone);
@@ -64,7 +66,18 @@ impl Session {
         let pipeline = Pipeline::new(what.unit);
         let progress = Instant::now();
         let (choked, interested) = (true, false);
-        Self { connection, fast, what, shared, changes, pipeline, choked, interested, progress }
+        Self {
+            connection,
+            fast,
+            what,
+            shared,
+            changes,
+            bad_input,
+            pipeline,
+            choked,
+            interested,
+            progress,
+        }
     }
 
     /// Works until the peer or the handle is gone.
@@ -77,6 +90,9 @@ impl Session {
             Ok(()) => SourceError::Closed("the bridge has closed it".into()),
             Err(end) => end,
         };
+        if matches!(end, SourceError::Protocol(_)) {
+            self.bad_input.add(Party::Peer, Flaw::Malformed);
+        }
         debug!(%end, "a session with a source has ended");
         self.pipeline.fail(&end);
         // Only this task sets it.

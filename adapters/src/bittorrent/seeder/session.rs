@@ -21,7 +21,7 @@ use super::{
     choker::{Choker, Seat},
     upload::{Answer, MAX_ASKED, Upload},
 };
-use crate::{Attendance, ContentReader, admission::Ticket};
+use crate::{Attendance, ContentReader, Flaw, admission::Ticket};
 
 /// A peer that has not told what it holds after so long counts as holding nothing.
 const TELLING: Duration = Duration::from_secs(2);
@@ -51,6 +51,18 @@ pub(super) enum End {
     /// leecher's face may need.
     #[error("the peer has everything")]
     Whole,
+}
+
+impl End {
+    /// What the peer did wrong, if it did.
+    pub(super) fn flaw(&self) -> Option<Flaw> {
+        match self {
+            Self::Connection(error) => error.flaw(),
+            Self::BadRequest(_) => Some(Flaw::Unexpected),
+            Self::WrongPieces => Some(Flaw::Malformed),
+            Self::Retired | Self::Whole => None,
+        }
+    }
 }
 
 /// One peer that is served.

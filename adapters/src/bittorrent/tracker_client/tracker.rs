@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -10,7 +10,9 @@ use p2pbridge_proto::{ErrorCode, Fault};
 use tokio::{net::lookup_host, time::Instant};
 
 use super::{Problem, http::Pool, udp::Lines};
-use crate::{Budget, TrackerHealth, bittorrent::config::TrackerUrl, budget::Limiter};
+use crate::{
+    BadInput, Budget, Flaw, Party, TrackerHealth, bittorrent::config::TrackerUrl, budget::Limiter,
+};
 
 /// The longest time for which a tracker that does not answer is left alone.
 pub(super) const MAX_REST: Duration = Duration::from_secs(1800);
@@ -33,6 +35,7 @@ pub(super) struct Tracker {
     max_rest: Duration,
     addresses: Mutex<Option<(Instant, Vec<SocketAddr>)>>,
     resolving: tokio::sync::Mutex<()>,
+    bad_input: Arc<BadInput>,
     state: Mutex<State>,
 }
 
@@ -66,7 +69,13 @@ impl Drop for Pass<'_> {
 const ANSWER_TIME: Duration = Duration::from_secs(1);
 
 impl Tracker {
-    pub(super) fn new(id: usize, url: TrackerUrl, budget: Budget, max_rest: Duration) -> Self {
+    pub(super) fn new(
+        id: usize,
+        url: TrackerUrl,
+        budget: Budget,
+        max_rest: Duration,
+        bad_input: Arc<BadInput>,
+    ) -> Self {
         Self {
             id,
             pool: Pool::new(&url, budget.in_flight),
@@ -76,6 +85,7 @@ impl Tracker {
             max_rest,
             addresses: Mutex::default(),
             resolving: tokio::sync::Mutex::default(),
+            bad_input,
             state: Mutex::default(),
         }
     }
@@ -147,7 +157,12 @@ impl Tracker {
         let answered = match result {
             Err(Problem::Shed(_)) => return drop(state),
             Ok(_) | Err(Problem::Refused(_)) => true,
-            Err(Problem::Failed(_)) => false,
+            Err(Problem::Failed(fault)) => {
+                if fault.code == ErrorCode::BadAnswer {
+                    self.bad_input.add(Party::Tracker, Flaw::Malformed);
+                }
+                false
+            }
         };
         let health = &mut state.health;
         let this = if answered { 1.0 } else { 0.0 };
@@ -238,12 +253,23 @@ mod tests {
 
     fn tracker(max_rest: u64) -> Tracker {
         let url = "http://t.example/announce".parse().unwrap();
-        Tracker::new(0, url, Budget::default(), Duration::from_secs(max_rest))
+        let rest = Duration::from_secs(max_rest);
+        Tracker::new(0, url, Budget::default(), rest, Arc::default())
     }
 
     fn fail(tracker: &Tracker, pass: Pass<'_>) {
         let failed = Problem::failed(ErrorCode::Unavailable, "gone");
         tracker.note(pass, &Err::<(), _>(failed));
+    }
+
+    #[test]
+    fn answers_that_cannot_be_read_are_counted() {
+        let tracker = tracker(600);
+        for code in [ErrorCode::Unavailable, ErrorCode::BadAnswer] {
+            let pass = Pass { tracker: &tracker, rounds: 0, probe: false };
+            tracker.note(pass, &Err::<(), _>(Problem::failed(code, "no")));
+        }
+        assert_eq!(tracker.bad_input.of(Party::Tracker, Flaw::Malformed), 1);
     }
 
     #[test]

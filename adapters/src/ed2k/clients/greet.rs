@@ -79,7 +79,7 @@ pub(super) async fn greet(
                 _ => {}
             }
         }
-        Err(LinkError::Ended("it does not answer the greeting".to_owned()))
+        Err(LinkError::Unfit("it does not answer the greeting"))
     })
     .await
 }
@@ -116,7 +116,7 @@ pub(super) async fn answer(
         match is_plain {
             true if taken.plain => {}
             false if taken.obfuscated => take(&mut reader, &mut writer, &ours.hash).await?,
-            _ => return Err(LinkError::Ended("not the way of speaking that is taken".to_owned())),
+            _ => return Err(LinkError::Unfit("not the way of speaking that is taken")),
         }
         let Packet { protocol, opcode, payload, .. } = reader.next().await?;
         if (protocol, opcode) != (Protocol::EDonkey, hello::HELLO) {

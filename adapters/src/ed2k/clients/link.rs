@@ -25,6 +25,7 @@ use super::{
     client::Client,
     socket::{Batch, LinkError, Reader, Run, SILENCE, Writer},
 };
+use crate::{BadInput, Flaw, Party};
 
 /// Messages that may wait to be written.
 const CONTROL: usize = 64;
@@ -53,6 +54,7 @@ pub(crate) struct Link {
     epoch: AtomicU64,
     closed: CancellationToken,
     end: OnceLock<String>,
+    bad_input: Arc<BadInput>,
 }
 
 /// What the task of a link needs beside the link.
@@ -74,6 +76,7 @@ impl Link {
         remote: SocketAddr,
         greeted: super::greet::Greeted,
         client: Arc<Client>,
+        bad_input: Arc<BadInput>,
     ) -> (Arc<Self>, Ends) {
         let (control, from_control) = mpsc::channel(CONTROL);
         let (data, from_data) = mpsc::channel(BATCHES);
@@ -90,6 +93,7 @@ impl Link {
             epoch: AtomicU64::new(0),
             closed: CancellationToken::new(),
             end: OnceLock::new(),
+            bad_input,
         };
         (Arc::new(link), Ends { reader, writer, control: from_control, data: from_data })
     }
@@ -178,6 +182,11 @@ impl Link {
         self.end.get().map_or("", String::as_str)
     }
 
+    /// Takes down that the client sent something that is not taken.
+    pub(crate) fn sent_bad(&self, flaw: Flaw) {
+        self.bad_input.add(Party::Peer, flaw);
+    }
+
     /// Ends it.
     pub(crate) fn close(&self, why: impl Into<String>) {
         // The first reason stays.
@@ -199,6 +208,9 @@ impl Link {
             () = self.closed.cancelled() => None,
         };
         if let Some(end) = end {
+            if let Some(flaw) = end.flaw() {
+                self.sent_bad(flaw);
+            }
             self.close(end.to_string());
         }
     }
@@ -232,6 +244,7 @@ impl Link {
                     }
                 }
                 Way::Here => self.answer(&packet, &ours).await?,
+                Way::Cut => self.sent_bad(Flaw::Malformed),
                 Way::Nowhere => {}
             }
         }
@@ -290,6 +303,8 @@ enum Way {
     General,
     /// It is answered by the link.
     Here,
+    /// It does not say about which file it is.
+    Cut,
     /// Nobody needs it.
     Nowhere,
 }
@@ -298,7 +313,7 @@ impl Way {
     fn of(packet: &Packet) -> Self {
         let hash_at = |at: usize| {
             let hash = packet.payload.get(at..).and_then(|bytes| bytes.first_chunk::<16>());
-            hash.map_or(Self::Nowhere, |hash| Self::About(*hash))
+            hash.map_or(Self::Cut, |hash| Self::About(*hash))
         };
         match (packet.protocol, packet.opcode) {
             (Protocol::EDonkey, 0x47 | 0x49 | 0x4F | 0x51 | 0x54 | 0x56 | 0x58)
@@ -328,7 +343,7 @@ mod tests {
         let of_seven = Way::About([7; 16]);
         assert_eq!(way(Protocol::EDonkey, 0x47, &[]), Way::Ask);
         assert_eq!(way(Protocol::EDonkey, 0x46, &[7; 40]), of_seven);
-        assert_eq!(way(Protocol::EDonkey, 0x46, &[7; 15]), Way::Nowhere);
+        assert_eq!(way(Protocol::EDonkey, 0x46, &[7; 15]), Way::Cut);
         let second_form: Vec<u8> = [4].into_iter().chain([7; 16]).collect();
         assert_eq!(way(Protocol::EMule, 0x84, &second_form), of_seven);
         assert_eq!(way(Protocol::EDonkey, 0x55, &[]), Way::General);

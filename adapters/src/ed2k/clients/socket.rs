@@ -27,7 +27,7 @@ use super::super::wire::{
     obfuscation::{Cipher, ObfuscationError},
     packet::MAX_PAYLOAD,
 };
-use crate::Attendance;
+use crate::{Attendance, Flaw};
 
 /// A client that says nothing for so long is gone.
 pub(super) const SILENCE: Duration = Duration::from_secs(180);
@@ -63,12 +63,27 @@ pub(crate) enum LinkError {
     /// It began with another message than its greeting.
     #[error("it began with opcode {0:#04x} instead of a greeting")]
     NoGreeting(u8),
+    /// It did not answer the greeting, or speaks in another way than it must.
+    #[error("{0}")]
+    Unfit(&'static str),
     /// The client is this process.
     #[error("it is the bridge itself")]
     Ourselves,
     /// It was ended from here.
     #[error("{0}")]
     Ended(String),
+}
+
+impl LinkError {
+    /// What the client did wrong, if it was the client.
+    pub(super) fn flaw(&self) -> Option<Flaw> {
+        match self {
+            Self::Wire(_) | Self::Obfuscation(_) => Some(Flaw::Malformed),
+            Self::NoGreeting(_) | Self::Unfit(_) => Some(Flaw::Unexpected),
+            Self::Silent(_) => Some(Flaw::Silent),
+            Self::Closed | Self::Io(_) | Self::Ourselves | Self::Ended(_) => None,
+        }
+    }
 }
 
 /// What comes from a client.

@@ -20,12 +20,15 @@ use super::{
     queue::{Seat, Standing},
     upload::{Event, Served, Upload},
 };
-use crate::ed2k::{
-    clients::{Gone, Link, PUBLIC_IP, Run},
-    describe::Ed2kFile,
-    wire::{
-        Hash, Packet, Protocol, WireError,
-        transfer::{Message, PartStatus, decode},
+use crate::{
+    Flaw,
+    ed2k::{
+        clients::{Gone, Link, PUBLIC_IP, Run},
+        describe::Ed2kFile,
+        wire::{
+            Hash, Packet, Protocol, WireError,
+            transfer::{Message, PartStatus, decode},
+        },
     },
 };
 
@@ -51,6 +54,18 @@ pub(super) enum End {
     Flood,
     #[error("no more questions")]
     Quiet,
+}
+
+impl End {
+    /// What the client did wrong, if it did.
+    fn flaw(&self) -> Option<Flaw> {
+        match self {
+            Self::Wire(_) => Some(Flaw::Malformed),
+            Self::Range { .. } => Some(Flaw::Unexpected),
+            Self::Flood => Some(Flaw::Excessive),
+            Self::Gone(_) | Self::Quiet => None,
+        }
+    }
 }
 
 /// One client that asks.
@@ -123,7 +138,8 @@ impl Session {
         {
             seat.leave();
         }
-        if !matches!(end, End::Gone(_) | End::Quiet) {
+        if let Some(flaw) = end.flaw() {
+            self.link.sent_bad(flaw);
             self.link.close(end.to_string());
         }
     }

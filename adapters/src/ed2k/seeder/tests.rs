@@ -15,7 +15,7 @@ use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 use super::*;
 use crate::{
-    Attendance, Availability, Description, Host, Leecher as _, ReadError, SourceError,
+    Attendance, Availability, Description, Flaw, Host, Leecher as _, Party, ReadError, SourceError,
     ed2k::{
         aich::{hash_blocks, hash_part, hash_root, prove, wrong_runs},
         clients::{ClientsConfig, Download, Incoming},
@@ -477,6 +477,9 @@ async fn strangers_liars_and_floods_are_answered_or_hung_up_on() {
         while flood.download.inbox.try_recv().is_ok() {}
     }
     flood.is_closed(&serving).await;
+    let bad = serving.seeder.clients.bad_input();
+    let counts = Flaw::ALL.map(|flaw| bad.of(Party::Peer, flaw));
+    assert_eq!(counts, [1, 3, 1, 0], "{bad:?}");
     serving.stop().await;
 }
 

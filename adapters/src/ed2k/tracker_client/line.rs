@@ -135,12 +135,11 @@ impl Line {
         told
     }
 
-    /// Hands an answer to whoever searches; what nobody waits for is dropped.
-    pub(super) fn found(&self, answer: SearchAnswer) {
+    /// Hands an answer to whoever searches; `false` when nobody has asked: it is dropped.
+    pub(super) fn found(&self, answer: SearchAnswer) -> bool {
         let waits = self.searching.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(waits) = waits {
-            let _ = waits.send(answer);
-        }
+        // Whoever searched may have gone away.
+        waits.map(|waits| waits.send(answer)).is_some()
     }
 
     /// Waits until the session has ended.

@@ -16,8 +16,6 @@ const LATE: Duration = Duration::from_secs(10 * 60);
 pub(super) struct Memory {
     sources: SourceBook,
     asked: HashMap<Hash, Asked>,
-    /// Sources that came for files of which nobody had asked.
-    pub(super) unasked: u64,
 }
 
 struct Asked {
@@ -27,7 +25,7 @@ struct Asked {
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { sources: SourceBook::new(LIFE), asked: HashMap::new(), unasked: 0 }
+        Self { sources: SourceBook::new(LIFE), asked: HashMap::new() }
     }
 }
 
@@ -54,24 +52,24 @@ impl Memory {
         self.asked.get(file).map(|asked| asked.at)
     }
 
-    /// Takes down what the server says, if it was asked.
+    /// Takes down what the server says; `false` when it was not asked.
     pub(super) fn found(
         &mut self,
         file: Hash,
-        sources: impl ExactSizeIterator<Item = SocketAddr>,
+        sources: impl Iterator<Item = SocketAddr>,
         now: Instant,
-    ) {
+    ) -> bool {
         let asked = self.asked.get_mut(&file);
         let asked = asked.filter(|asked| now.saturating_duration_since(asked.at) < LATE);
         let Some(asked) = asked else {
-            self.unasked = self.unasked.saturating_add(sources.len() as u64);
-            return;
+            return false;
         };
         sources.for_each(|source| self.sources.note(file, source));
         for waits in asked.waiting.drain(..) {
             // Who does not wait any more needs no word.
             let _ = waits.send(());
         }
+        true
     }
 
     /// The sources of a file that the server named of late.
@@ -95,18 +93,20 @@ mod tests {
         let mut memory = Memory::default();
         let source: SocketAddr = "198.51.100.3:4662".parse().unwrap();
         let now = Instant::now();
-        memory.found([1; 16], [source; 3].into_iter(), now);
-        assert_eq!((memory.unasked, memory.of(&[1; 16]).len()), (3, 0));
+        assert!(!memory.found([1; 16], [source; 3].into_iter(), now));
+        assert!(memory.of(&[1; 16]).is_empty());
         let (mut one, two) = (memory.ask([1; 16], now), memory.ask([1; 16], now));
         assert!(one.try_recv().is_err());
-        memory.found([1; 16], [source].into_iter(), now);
+        assert!(memory.found([1; 16], [source].into_iter(), now));
         assert!(one.try_recv().is_ok() && two.await.is_ok());
         assert_eq!(memory.of(&[1; 16]), [source]);
         // One more answer to the same question counts; one long after does not.
         let other: SocketAddr = "198.51.100.4:4662".parse().unwrap();
-        memory.found([1; 16], [other].into_iter(), now + Duration::from_secs(60));
-        memory.found([1; 16], ["7.0.0.0:1".parse().unwrap()].into_iter(), now + LATE);
-        assert_eq!((memory.of(&[1; 16]).len(), memory.unasked), (2, 4));
+        let soon = now + Duration::from_secs(60);
+        assert!(memory.found([1; 16], [other].into_iter(), soon));
+        let low = "7.0.0.0:1".parse().unwrap();
+        assert!(!memory.found([1; 16], [low].into_iter(), now + LATE));
+        assert_eq!(memory.of(&[1; 16]).len(), 2);
         assert_eq!(memory.asked(&[1; 16]), Some(now));
         memory.new_session();
         assert_eq!((memory.asked(&[1; 16]), memory.of(&[1; 16]).len()), (None, 2));

@@ -28,6 +28,7 @@ use super::{
     server::{Server, shown},
 };
 use crate::{
+    BadInput, Flaw, Party,
     budget::Shed,
     ed2k::{
         clients::Hint,
@@ -79,6 +80,7 @@ const EMULE_VERSION: u32 = 0xFF << 24 | 50 << 10;
 struct Socket {
     reader: OwnedReadHalf,
     inbox: BytesMut,
+    bad_input: Arc<BadInput>,
     bad: u32,
     /// Messages since this moment.
     messages: u32,
@@ -100,7 +102,10 @@ impl Ed2kTrackerClient {
         let begun = Instant::now();
         self.log_in(&line, &mut writer).await?;
         let change = timeout(LOGIN, self.first_id(&mut socket, &line)).await;
-        let change = change.map_err(|_| format!("no id within {LOGIN:?} after the login"))??;
+        let change = change.map_err(|_| {
+            self.server_sent_bad(Flaw::Silent);
+            format!("no id within {LOGIN:?} after the login")
+        })??;
         self.called(&line, &change)?;
         server.answers(begun.elapsed());
         let _online = self.online(&line);
@@ -133,8 +138,14 @@ impl Ed2kTrackerClient {
         let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
         let _ = stream.set_nodelay(true);
         let (reader, writer) = stream.into_split();
-        let socket =
-            Socket { reader, inbox: BytesMut::new(), bad: 0, messages: 0, since: Instant::now() };
+        let socket = Socket {
+            reader,
+            inbox: BytesMut::new(),
+            bad_input: self.clients.bad_input().clone(),
+            bad: 0,
+            messages: 0,
+            since: Instant::now(),
+        };
         Ok((socket, writer, address))
     }
 
@@ -244,6 +255,7 @@ impl Ed2kTrackerClient {
                     if calls.len() < MAX_CALLED {
                         calls.push(self.be_called(line, asked).boxed());
                     } else {
+                        self.server_sent_bad(Flaw::Excessive);
                         debug!(overlay = %self.overlay, "too many clients want to be connected to");
                     }
                 }
@@ -269,6 +281,7 @@ impl Ed2kTrackerClient {
             // Without the budget to ask nothing is known of it.
             if line.ask(&ClientMessage::GetServerList, by).await.is_ok() {
                 sleep(LAST_WORD).await;
+                self.server_sent_bad(Flaw::Silent);
                 return format!("it has not answered anything for {:?}", SILENCE + LAST_WORD);
             }
         }
@@ -281,7 +294,11 @@ impl Ed2kTrackerClient {
             ServerMessage::Message(text) => self.told(line, &text),
             ServerMessage::FoundSources(found) => self.found(line, &found, false),
             ServerMessage::FoundSourcesObfuscated(found) => self.found(line, &found, true),
-            ServerMessage::SearchResult(answer) => line.found(answer),
+            ServerMessage::SearchResult(answer) => {
+                if !line.found(answer) {
+                    self.server_sent_bad(Flaw::Unexpected);
+                }
+            }
             ServerMessage::Ident(ident) => {
                 let name = shown(ident.name().unwrap_or_default());
                 debug!(overlay = %self.overlay, server = %line.server.link, name, "who the server is");
@@ -316,7 +333,9 @@ impl Ed2kTrackerClient {
             }
         }
         let endpoints: Vec<_> = (0..found.sources.len()).filter_map(endpoint).collect();
-        self.memory().found(found.hash, endpoints.into_iter(), Instant::now());
+        if !self.memory().found(found.hash, endpoints.into_iter(), Instant::now()) {
+            self.server_sent_bad(Flaw::Unexpected);
+        }
     }
 
     /// Connects to a client that wants the bridge to, and lets it ask.
@@ -372,6 +391,10 @@ impl Ed2kTrackerClient {
         }
     }
 
+    fn server_sent_bad(&self, flaw: Flaw) {
+        self.clients.bad_input().add(Party::Tracker, flaw);
+    }
+
     /// How the bridge obfuscates its connections with clients.
     pub(super) fn crypt(&self) -> Crypt {
         self.clients.crypt()
@@ -383,7 +406,10 @@ impl Socket {
     async fn next(&mut self) -> Result<Option<ServerMessage>, String> {
         loop {
             let packet = Packet::take(&mut self.inbox, MAX_MESSAGE);
-            let packet = packet.map_err(|error| format!("it does not speak eD2k: {error}"))?;
+            let packet = packet.map_err(|error| {
+                self.bad_input.add(Party::Tracker, Flaw::Malformed);
+                format!("it does not speak eD2k: {error}")
+            })?;
             if let Some(packet) = packet {
                 return self.read(&packet);
             }
@@ -401,6 +427,7 @@ impl Socket {
         }
         self.messages += 1;
         if self.messages > MAX_MESSAGES {
+            self.bad_input.add(Party::Tracker, Flaw::Excessive);
             return Err(format!("it has sent {MAX_MESSAGES} messages within {WHILE:?}"));
         }
         match decode_from_server(packet) {
@@ -408,6 +435,7 @@ impl Socket {
             Err(WireError::Opcode { .. }) => Ok(None),
             Err(error) => {
                 debug!(opcode = packet.opcode, %error, "a message of a server cannot be read");
+                self.bad_input.add(Party::Tracker, Flaw::Malformed);
                 self.bad += 1;
                 if self.bad > MAX_BAD {
                     return Err(format!("{MAX_BAD} of its messages cannot be read: {error}"));

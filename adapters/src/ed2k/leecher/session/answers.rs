@@ -8,7 +8,7 @@ use tracing::{debug, trace};
 
 use super::{AGAIN, CONFIRM, KEEP_ALIVE, QUEUEING, Session, Stage};
 use crate::{
-    SourceError,
+    Flaw, SourceError,
     ed2k::{
         clients::{Hint, Incoming, Link},
         wire::{
@@ -36,7 +36,8 @@ impl Session {
     }
 
     pub(super) fn on_packet(&mut self, packet: &Packet) -> Result<(), SourceError> {
-        let message = decode(packet).map_err(|error| SourceError::Protocol(error.to_string()))?;
+        let message =
+            decode(packet).map_err(|error| self.bad(Flaw::Malformed, error.to_string()))?;
         let now = Instant::now();
         self.heard = now;
         match message {
@@ -55,7 +56,7 @@ impl Session {
             Message::FileStatus { parts, .. } => {
                 let (count, size) = (parts.count(), self.file.size);
                 let wrong = || format!("a status of {count} parts for a file of {size} bytes");
-                let held = parts.to_bits(size).ok_or_else(|| SourceError::Protocol(wrong()))?;
+                let held = parts.to_bits(size).ok_or_else(|| self.bad(Flaw::Malformed, wrong()))?;
                 self.hold(held, now);
             }
             Message::NoSuchFile(_) => {
@@ -65,7 +66,7 @@ impl Session {
                 self.asked_hashes = false;
                 if !self.file.learn_hashes(&hashes) {
                     let problem = "its hashes of the parts are not those of the file";
-                    return Err(SourceError::Protocol(problem.into()));
+                    return Err(self.bad(Flaw::Malformed, problem.to_owned()));
                 }
                 self.changed();
             }
@@ -88,10 +89,16 @@ impl Session {
     }
 
     fn came(&mut self, came: Result<u64, String>, now: Instant) -> Result<(), SourceError> {
-        if came.map_err(SourceError::Protocol)? > 0 {
+        if came.map_err(|problem| self.bad(Flaw::Unexpected, problem))? > 0 {
             self.progress = now;
         }
         Ok(())
+    }
+
+    /// The client has sent what ends the session.
+    fn bad(&self, flaw: Flaw, problem: String) -> SourceError {
+        self.download.link.sent_bad(flaw);
+        SourceError::Protocol(problem)
     }
 
     /// The client has told what it has.

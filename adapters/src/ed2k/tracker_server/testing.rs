@@ -14,7 +14,7 @@ use p2pbridge_proto::{
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::{TcpListener, TcpSocket, TcpStream, UdpSocket},
     task::JoinHandle,
     time::timeout,
 };
@@ -152,6 +152,13 @@ impl Running {
     /// A connection that has said nothing yet.
     pub(super) async fn connect(&self) -> Raw {
         Raw { stream: TcpStream::connect(self.tcp()).await.unwrap(), inbox: BytesMut::new() }
+    }
+
+    /// A connection whose client has little room for what it has not read.
+    pub(super) async fn connect_slowly(&self) -> Raw {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        Raw { stream: socket.connect(self.tcp()).await.unwrap(), inbox: BytesMut::new() }
     }
 
     /// A client that listens nowhere.

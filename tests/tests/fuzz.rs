@@ -78,9 +78,13 @@ fn replay(name: &str) {
     let target = targets::target(name).expect("a target");
     let corpus = inputs(&root.join("fuzz/corpus").join(name));
     assert!(!corpus.is_empty(), "{name} has no corpus");
-    let folders: &[&str] = match name.starts_with("ed2k_") {
-        true => &["ed2k", "ed2k/captures", "ed2k/clients", "ed2k/streams"],
-        false => &["bittorrent", "bittorrent/captures"],
+    let folders: &[&str] = match name {
+        // They take messages of every protocol.
+        "message" | "translate" => &["bittorrent", "bittorrent/captures", "ed2k/captures"],
+        name if name.starts_with("ed2k_") => {
+            &["ed2k", "ed2k/captures", "ed2k/clients", "ed2k/streams"]
+        }
+        _ => &["bittorrent", "bittorrent/captures"],
     };
     let fixtures: Vec<_> = folders.iter().map(|it| root.join("fixtures").join(it)).collect();
     let inputs: Vec<_> =

@@ -244,11 +244,12 @@ fn through_bytes(envelope: Envelope) -> Envelope {
     Envelope::try_from(&native).expect("our own envelope")
 }
 
-fn hints() -> [Hint; 2] {
+fn hints() -> [Hint; 3] {
     let names = vec![Name::btih([7; 20]), Name::btih([9; 20])];
     let one = Hint { names: names[..1].to_vec(), ..Hint::default() };
     let seen = Some("2001:db8::7".parse().expect("an address"));
-    [one, Hint { ipv6: true, seen, names, kind: None }]
+    let file = Hint { names: vec![Name::ed2k([7; 16])], ..Hint::default() };
+    [one, Hint { ipv6: true, seen, names, kind: None }, file]
 }
 
 /// A captured message is unified, and nothing is lost but what the table has.

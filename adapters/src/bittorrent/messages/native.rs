@@ -149,7 +149,9 @@ pub(super) fn unified(native: Native, hint: &Hint) -> Result<Body, &'static str>
         Native::UdpResponse(UdpResponse::Announce { response, .. })
         | Native::HttpPeers(response) => Reply::Peers(peer_list(response)).into(),
         Native::UdpResponse(UdpResponse::Scrape { swarms, .. }) => {
-            if swarms.len() != hint.names.len() {
+            // Nobody asks a tracker of BitTorrent about other names.
+            let is_ours = hint.names.iter().all(|name| wire_hash(name).is_some());
+            if swarms.len() != hint.names.len() || !is_ours {
                 return Err(
                     "of which swarms it speaks is in the request alone: tell the names that were asked about",
                 );

@@ -53,6 +53,11 @@ pub(super) const LOSSES: &[Loss] = &[
         why: "the bridge always reads new tags and sizes of 64 bits",
     },
     Loss {
+        kinds: &["udp-search-request"],
+        field: "tag *",
+        why: "other options of a search are not known",
+    },
+    Loss {
         kinds: SOURCES,
         field: "file",
         why: "an answer belongs to one question, which says the file",

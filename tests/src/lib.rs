@@ -55,7 +55,7 @@ pub use grpc::{buf_curl, grpcio};
 pub use hostile::{BadTracker, Hostile};
 pub use http::{Answer, get, say};
 pub use libtorrent::{LibTorrent, LtStatus};
-pub use namespace::{UNREACHABLE_PORT, is_inside, public, reenter, run_in_namespace};
+pub use namespace::{UNREACHABLE_PORT, bytes_passed, is_inside, public, reenter, run_in_namespace};
 pub use oracles::{
     Names, alcc_links, libtorrent_reads_magnet, libtorrent_reads_torrent, oracle_names, rhash_btih,
     rhash_links,

@@ -60,6 +60,15 @@ pub fn run_in_namespace(path: &str, body: impl Future<Output = ()>) {
     assert!(said.contains("1 passed"), "no test is called {name}");
 }
 
+/// Bytes that have passed over the loopback of this namespace, in all connections, with their headers.
+#[must_use]
+pub fn bytes_passed() -> u64 {
+    let table = std::fs::read_to_string("/proc/net/dev").expect("the interfaces' counts");
+    let row = table.lines().find_map(|line| line.trim().strip_prefix("lo:"));
+    let received = row.and_then(|row| row.split_whitespace().next()?.parse().ok());
+    received.expect("the loopback's count")
+}
+
 /// Whether this process is in a namespace of [`reenter`] or of a test.
 #[must_use]
 pub fn is_inside() -> bool {

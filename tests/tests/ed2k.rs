@@ -12,9 +12,9 @@ use std::path::Path;
 
 use p2pbridge_tests::{
     Both, Bridge, Client, Config, Crypt, Ed2kOverlay, Limits, Make, Mule, OverlayConfig, Peer,
-    Scene, Torrent, Tracker, TrackerKind, UNREACHABLE_PORT, What, check_chains, check_flow,
-    crossing, ed2k_hash, ed2k_server, eventually, file_link, fill, free_port, in_namespace, is_up,
-    mib, public, sha256_file, sharing, sum, usage,
+    Scene, Torrent, Tracker, TrackerKind, UNREACHABLE_PORT, What, bytes_passed, check_chains,
+    check_flow, crossing, ed2k_hash, ed2k_server, eventually, file_link, fill, free_port,
+    in_namespace, is_up, mib, public, sha256_file, sharing, sum, usage,
 };
 
 const SIZE: u64 = mib(24) + 4_321;
@@ -33,12 +33,23 @@ struct Case {
     by: Served,
     /// Whether the link that is bound has the hashes of parts.
     hashes: bool,
+    /// Whether the bytes shrink on their way between amuled and the bridge.
+    shrinks: bool,
 }
 
 impl Case {
     fn new(by: Served) -> Self {
         let write = |path: &Path| fill(path, SIZE, 51);
-        Self { write, client: Client::Aria2, mule: |mule| mule, is_high: true, by, hashes: false }
+        let (client, mule) = (Client::Aria2, |mule| mule);
+        Self { write, client, mule, is_high: true, by, hashes: false, shrinks: false }
+    }
+
+    /// Checks what has passed here since `before`: each byte once in the swarm, and once in eD2k, unless it shrinks there.
+    fn check_passed(&self, both: &Both, before: u64) {
+        let (passed, once) = (bytes_passed() - before, both.length);
+        println!("{once} bytes made {passed} pass");
+        let wanted = if self.shrinks { once..once * 3 / 2 } else { 2 * once..3 * once };
+        assert!(wanted.contains(&passed), "{passed} bytes passed for a file of {once}");
     }
 }
 
@@ -55,9 +66,10 @@ async fn out_of_ed2k(case: Case) {
     let alice = sharing(&scene, &mule, bridges.server(), 1).await;
     assert_eq!(alice.logged_in().await, case.is_high);
     both.bind(&bridges.bridge).await;
-    let dir = scene.dir("leech");
+    let (dir, before) = (scene.dir("leech"), bytes_passed());
     let mut leecher = both.leech(&scene, case.client, &dir, Limits::default()).await;
     leecher.finished(60).await;
+    case.check_passed(&both, before);
     assert_eq!(sha256_file(&dir.join("film.bin")), sha256_file(&source));
     let (from, to) = (both.in_ed2k(), both.in_bittorrent());
     check_flow(&bridges.bridge, from, to, both.length, "demo-1").await;
@@ -80,8 +92,10 @@ async fn into_ed2k(case: Case) {
     let mule = (case.mule)(Mule::new(&scene, "bob", public(4)));
     let mut bob = mule.start(&scene, Some(bridges.at)).await;
     assert_eq!(bob.logged_in().await, case.is_high);
+    let before = bytes_passed();
     bob.download(&both.link()).await;
     let got = bob.finished("film.bin", 60).await;
+    case.check_passed(&both, before);
     assert_eq!(sha256_file(&got), sha256_file(&source));
     let (from, to) = (both.in_bittorrent(), both.in_ed2k());
     check_flow(&bridges.bridge, from, to, both.length, "demo-2").await;
@@ -196,13 +210,13 @@ in_namespace! {
         into_ed2k(Case { mule, ..Case::new(Served::ByAnother) }).await;
     }
 
-    /// Bytes that shrink: amuled sends them compressed.
+    /// Bytes that shrink: amuled sends them compressed, and the bridge does.
     async fn words_from_amuled() {
-        out_of_ed2k(Case { write: words, ..Case::new(Served::ByIt) }).await;
+        out_of_ed2k(Case { write: words, shrinks: true, ..Case::new(Served::ByIt) }).await;
     }
 
     async fn words_to_amuled() {
-        into_ed2k(Case { write: words, ..Case::new(Served::ByIt) }).await;
+        into_ed2k(Case { write: words, shrinks: true, ..Case::new(Served::ByIt) }).await;
     }
 
     /// One amuled finds a torrent's file by a word, a kind and a size, and downloads the hit; files that do not match are not shown.

@@ -24,6 +24,7 @@ use super::{
     locate::Located,
     lock,
     plan::{Chunk, Want},
+    reach::Reach,
     sources::{SourceId, Sources},
 };
 use crate::relay::{grid::Part, swarm::one_changed};
@@ -108,6 +109,8 @@ pub(super) struct Driver {
     pub(super) spool_rests: Option<Instant>,
     /// The first chunk of each consumer that is not published: all before it are.
     pub(super) first_open: Vec<u32>,
+    /// What somebody holds behind what nobody holds.
+    pub(super) reach: Reach,
     /// When the plan is to be made anew, at the latest.
     pub(super) wake_at: Instant,
     /// Bytes that running checks will store.
@@ -131,6 +134,8 @@ pub(super) struct Driver {
     /// What the served peers need of the sources.
     pub(super) demand: Demand,
     pub(super) idle_since: Option<Instant>,
+    /// From when on trackers are asked for those who hold what nobody holds here.
+    pub(super) seek_at: Instant,
     /// When the swarms are to be looked at again.
     pub(super) learn_at: Instant,
     pub(super) look_for_laggards_at: Instant,
@@ -159,6 +164,7 @@ impl Driver {
             jobs: JoinSet::new(),
             urgent: Vec::new(),
             first_open: vec![0; shared.consumers.len()],
+            reach: Reach::default(),
             solo: HashSet::new(),
             suspected: HashMap::new(),
             stale: HashSet::new(),
@@ -176,6 +182,7 @@ impl Driver {
             in_memory: 0,
             demand: Demand::new(now),
             idle_since: None,
+            seek_at: now,
             learn_at: now,
             look_for_laggards_at: now,
             shared,

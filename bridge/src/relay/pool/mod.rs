@@ -13,6 +13,7 @@ mod locate;
 mod offer;
 mod pace;
 mod plan;
+mod reach;
 mod reader;
 mod sources;
 mod tend;

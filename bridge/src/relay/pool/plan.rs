@@ -77,13 +77,13 @@ impl Driver {
         let mut exempt = next_chunk.next();
         // Nobody holds something that is wanted; something wanted finds nobody with room.
         let (mut lonely, mut starved, mut limited, mut unverifiable) = (false, false, false, false);
-        let mut asked = HashSet::new();
+        let (mut asked, mut cut) = (HashSet::new(), false);
         for want in &wants {
             if !asked.insert(want.block) || !matches!(self.blocks[want.block], State::Missing) {
                 continue;
             }
             if !self.has_room() {
-                starved = true;
+                (starved, cut) = (true, true);
                 break;
             }
             match self.ask(want, exempt == Some(want.of)) {
@@ -108,11 +108,13 @@ impl Driver {
                 }
                 Err(Refusal::Bound) => {
                     self.shed(&chunks);
+                    cut = true;
                     break;
                 }
             }
         }
         self.urgent.retain(|want| matches!(self.blocks[want.block], State::Missing));
+        self.note_lonely(lonely, cut);
         if lonely {
             self.drop_useless();
         }
@@ -145,6 +147,7 @@ impl Driver {
     /// What is missing, in the order in which it is to be fetched: what decides who lied, what readers wait for, and what
     /// is read ahead.
     fn wanted(&mut self) -> Wants {
+        self.look_around();
         let shared = self.shared.clone();
         let mut wanted = Wants::default();
         for want in &self.urgent {
@@ -171,14 +174,26 @@ impl Driver {
             while *first < layout.chunk_count() && consumer.availability.has(*first) {
                 *first += 1;
             }
-            for chunk in *first..layout.chunk_count() {
-                if room == 0 || wanted.bytes > most {
+            let lacks = |chunk: &u32| !holds.has(*chunk) && !consumer.availability.has(*chunk);
+            let first_ones = (*first..layout.chunk_count()).filter(lacks).take(room as usize);
+            let mut behind = *first;
+            for chunk in first_ones {
+                if wanted.bytes > most {
                     break;
                 }
-                if holds.has(chunk) || consumer.availability.has(chunk) {
-                    continue;
+                // What nobody holds takes no room from what is behind it.
+                if !self.reach.lonely || self.is_held(attendee.consumer, chunk) {
+                    room -= 1;
                 }
-                room -= 1;
+                behind = chunk + 1;
+                self.want_chunk(&mut wanted, attendee.consumer, chunk, false);
+            }
+            let held = self.within_reach(attendee.consumer).iter().copied();
+            let held = held.filter(|chunk| *chunk >= behind).filter(lacks).take(room as usize);
+            for chunk in held {
+                if wanted.bytes > most {
+                    break;
+                }
                 self.want_chunk(&mut wanted, attendee.consumer, chunk, false);
             }
         }
@@ -412,7 +427,10 @@ impl Driver {
             why
         } else if unverifiable {
             "the hashes of its chunks are not known: no source has told them yet"
-        } else if nothing_wanted || !lonely {
+        } else if nothing_wanted
+            || !lonely
+            || self.sources.connected().values().any(Source::is_asked)
+        {
             ""
         } else if self.sources.waiting() > 0
             && self.sources.waiting() == self.sources.connected().len()

@@ -67,7 +67,12 @@ impl Source {
 
     /// Whether it is asked for nothing, though it would give something.
     pub(super) fn is_idle(&self) -> bool {
-        self.pace.in_flight() == 0 && !self.waits()
+        !self.is_asked() && !self.waits()
+    }
+
+    /// Whether anything is to come from it.
+    pub(super) fn is_asked(&self) -> bool {
+        self.pace.in_flight() > 0
     }
 
     /// Whether the bridge stands in its queue.

@@ -17,6 +17,8 @@ use crate::{relay::swarm::View, status::chooser::Way};
 const IDLE: Duration = Duration::from_secs(60);
 /// How long what was asked of a source is waited for, when others could bring it sooner.
 const LAGGARD: Duration = Duration::from_secs(10);
+/// How often trackers are asked for others when nobody who is connected holds what is wanted.
+const SEEK: Duration = Duration::from_secs(30);
 /// How often laggards are looked for.
 const LOOK_FOR_LAGGARDS: Duration = Duration::from_secs(1);
 
@@ -55,8 +57,12 @@ impl Driver {
         if wanting {
             self.idle_since = None;
             self.follow_demand(lonely, now);
-            if self.sources.is_alone() {
+            if self.sources.is_alone() || lonely && self.seek_at <= now {
                 self.shared.sources.iter().for_each(|swarm| swarm.hurry());
+                self.seek_at = now + SEEK;
+            }
+            if lonely {
+                self.wake_at = self.wake_at.min(self.seek_at);
             }
             for again in [self.sources.next_retry(now), self.sources.next_ask(now)] {
                 self.wake_at = again.map_or(self.wake_at, |again| self.wake_at.min(again));

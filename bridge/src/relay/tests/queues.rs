@@ -9,6 +9,8 @@ use super::{pull::shuffled, *};
 struct Habit {
     /// It gives something only while this is true.
     gives: Option<Arc<AtomicBool>>,
+    /// The first chunk that it holds.
+    holds_from: u32,
     /// So many fetches are refused first.
     refuses: u32,
     /// It leaves after so many.
@@ -70,8 +72,9 @@ impl Leecher for Habits {
 
 #[async_trait]
 impl SourceSession for Peer {
-    fn has(&self, _: u32) -> bool {
-        self.habit.gives.as_ref().is_none_or(|gives| gives.load(Ordering::SeqCst))
+    fn has(&self, chunk: u32) -> bool {
+        chunk >= self.habit.holds_from
+            && self.habit.gives.as_ref().is_none_or(|gives| gives.load(Ordering::SeqCst))
     }
 
     fn held(&self) -> u32 {
@@ -89,7 +92,7 @@ impl SourceSession for Peer {
             *fetches += 1;
             *fetches
         };
-        if fetches <= self.habit.refuses || !self.has(0) {
+        if fetches <= self.habit.refuses || !self.has(u32::MAX) {
             return Err(SourceError::Refused(range));
         }
         if self.habit.leaves_after.is_some_and(|after| fetches > after) {
@@ -188,6 +191,30 @@ async fn a_refusal_is_no_reason_to_part() {
     let (house, b, log) = house_of(habits, &content, (UNIT, UNIT), 2, folder.path(), table());
     assert!(house.download(&b).await == content);
     assert_eq!(log.lock().unwrap().opened, [100]);
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_holds_keeps_nobody_from_what_is_behind_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = bytes_of(5 * UNIT as usize);
+    // More than is read ahead is missing at the beginning.
+    let habits = vec![Habit { holds_from: 3, ..Habit::default() }];
+    let (house, b, _) = house_of(habits, &content, (UNIT, 1 << 16), 2, folder.path(), table());
+    let reader = house.reader(&b.names[0]).await;
+    let peer = reader.attend(SocketAddr::from(([127, 0, 0, 1], 2)));
+    peer.holds(Bits::none(160));
+    let (mut seen, mut news) = (0, reader.availability().watch());
+    while seen < 64 {
+        for chunk in reader.availability().since(seen) {
+            assert!(chunk >= 96, "chunk {chunk} is held by nobody");
+            seen += 1;
+            peer.gained(chunk);
+        }
+        if seen < 64 {
+            timeout(PATIENCE, news.changed()).await.expect("it goes on").unwrap();
+        }
+    }
     house.end().await;
 }
 

@@ -1,6 +1,7 @@
 """One libtorrent session, driven by lines of JSON: commands on standard input, events on standard output.
 
 Commands: {"add": what, "dir": …, "up": bytes/s, "down": bytes/s}   what is the path of a .torrent, or a magnet link
+          with "only": name   of a .torrent's files, the one called so is wanted alone
           {"connect": [host, port]}   {"status": true}
           {"scrape": true}   {"announce": true}
 Events:   {"event": "listening"} {"event": "added"} {"event": "metadata"} {"event": "finished"} {"event": "status", …}
@@ -52,6 +53,10 @@ def add(command):
         params.ti = lt.torrent_info(what)
     params.save_path = command["dir"]
     params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+    if command.get("only"):
+        files = params.ti.files()
+        names = [files.file_path(file).rsplit("/", 1)[-1] for file in range(files.num_files())]
+        params.file_priorities = [4 if name == command["only"] else 0 for name in names]
     handle = session.add_torrent(params)
     # Limits of the torrent hold for local peers also; the session's do not.
     handle.set_upload_limit(command.get("up") or -1)

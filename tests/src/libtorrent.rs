@@ -9,7 +9,7 @@ use tokio::process::{ChildStdin, ChildStdout};
 
 use crate::process::script;
 use crate::wait::within;
-use crate::{Launch, Limits, Program, Scene, Swarm, What, free_port};
+use crate::{Launch, Limits, Program, Scene, Swarm, Torrent, What, free_port};
 
 /// A running libtorrent session with one torrent.
 #[derive(Debug)]
@@ -61,6 +61,12 @@ impl LibTorrent {
     pub async fn add(&mut self, what: &What, dir: &Path, limits: Limits) {
         self.say(json!({"add": what.argument(), "dir": dir, "up": limits.up, "down": limits.down}))
             .await;
+        self.event("added", 20).await;
+    }
+
+    /// Adds a .torrent file of which it wants one file alone.
+    pub async fn add_only(&mut self, torrent: &Torrent, file: &str, dir: &Path) {
+        self.say(json!({"add": torrent.path, "dir": dir, "only": file})).await;
         self.event("added", 20).await;
     }
 

@@ -174,6 +174,7 @@ impl Ed2kSeeder {
 
     /// Connects to a client, and gives it its slot.
     fn call(self: &Arc<Self>, Call { client, endpoint }: Call) {
+        debug!(%endpoint, "a client whose turn has come is called");
         let (seeder, stop) = (self.clone(), self.stop.clone());
         let call = async move {
             let called = match client.link() {

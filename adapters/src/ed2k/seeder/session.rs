@@ -284,6 +284,7 @@ impl Session {
                 let before = std::mem::replace(&mut self.turn, Turn::Open);
                 // Whose turn was ending, and begins again, has heard of neither.
                 if before == Turn::Over {
+                    debug!(remote = %self.link.remote(), "a client's turn has come");
                     self.say(&Message::AcceptUpload).await?;
                 }
             }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio::time::timeout;
+use tracing::debug;
 
 use super::{End, File, Session, Turn};
 use crate::ed2k::{
@@ -62,6 +63,7 @@ impl Session {
 
     /// eMule's own form of a rank for its clients. 0 is no place: the queue is full.
     async fn tell_rank(&mut self, rank: usize) -> Result<(), End> {
+        debug!(remote = %self.link.remote(), rank, "a client waits in the queue");
         let rank = if self.link.options().emule {
             Message::QueueRanking(u16::try_from(rank).unwrap_or(u16::MAX))
         } else {

@@ -9,6 +9,7 @@ mod proof;
 mod report;
 mod spool;
 mod swarm;
+mod work;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -33,6 +34,7 @@ use self::{
     proof::Prover,
     spool::Spool,
     swarm::{Around, Role, Swarm},
+    work::Work,
 };
 use crate::{
     handler::MessageHandler,
@@ -182,6 +184,7 @@ impl Relay {
                 alarms: parts.alarms,
                 limits: parts.limits,
                 in_memory: AtomicU64::new(0),
+                work: Work::new(),
                 learning: Arc::new(Semaphore::new(MOST_LEARNED)),
             }),
             describe: parts.describe,

@@ -239,8 +239,8 @@ impl Driver {
         }
         self.names[name].checking.insert(chunk);
         self.jobs.spawn(async move {
-            let work = tokio::task::spawn_blocking(move || check(&shared, name, chunk, &pieces));
-            match work.await {
+            let common = shared.common.clone();
+            match common.work.check(move || check(&shared, name, chunk, &pieces)).await {
                 Ok(outcome) => Done::Checked(Checked { name, chunk, storing, reading, outcome }),
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             }

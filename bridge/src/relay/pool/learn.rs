@@ -82,8 +82,8 @@ impl Driver {
         }
         self.names[name].checking.insert(chunk);
         self.jobs.spawn(async move {
-            let work = tokio::task::spawn_blocking(move || teach(&shared, name, chunk, &pieces));
-            match work.await {
+            let common = shared.common.clone();
+            match common.work.check(move || teach(&shared, name, chunk, &pieces)).await {
                 Ok(result) => Done::Taught(Taught { name, chunk, reading, result }),
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             }

@@ -50,7 +50,8 @@ impl Driver {
         self.suspected.insert((name, chunk), senders(suspects));
         let suspects = suspects.to_vec();
         self.jobs.spawn(async move {
-            let work = tokio::task::spawn_blocking(move || bytes_of(&shared, &pieces));
+            let common = shared.common.clone();
+            let work = common.work.check(move || bytes_of(&shared, &pieces));
             let mut runs = None;
             if let Ok(Ok(bytes)) = work.await {
                 let tell = |teller: Arc<dyn SourceSession>| {

@@ -48,6 +48,7 @@ use super::{
     proof::Prover,
     spool::{Spool, SpoolError, SpooledContent},
     swarm::Swarm,
+    work::Work,
 };
 use crate::{
     routes::Routes,
@@ -74,6 +75,8 @@ pub(crate) struct Common {
     pub(crate) limits: Limits,
     /// Bytes that all pools have in memory, asked for or not yet stored.
     pub(crate) in_memory: AtomicU64,
+    /// What runs off the async threads.
+    pub(crate) work: Work,
     /// One permit for each name whose hashes may be learned at the same time.
     pub(crate) learning: Arc<Semaphore>,
 }

@@ -19,6 +19,8 @@ use crate::relay::grid::Block;
 
 /// Chunks, served in part, that are remembered for one peer.
 const MOST_PARTLY: usize = 1_000;
+/// Bytes for which room is made at once when a range is put together.
+const MOST_AT_ONCE: usize = 1 << 20;
 /// How long a reader waits for a chunk that is not here, or not any more.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -52,8 +54,8 @@ impl Reader {
         if content.origin(block.offset, block.length.into()).is_none() {
             return Ok(None);
         }
-        let read = tokio::task::spawn_blocking(move || content.read(block.offset, block.length));
-        match read.await {
+        let read = move || content.read(block.offset, block.length);
+        match self.shared.common.work.read(read).await {
             Ok(Ok(bytes)) => {
                 self.shared.common.cache.put(block.content, block.offset, bytes.clone());
                 Ok(Some(bytes))
@@ -103,6 +105,9 @@ impl Reader {
                 let part = bytes.slice(slice);
                 if part.len() == total {
                     return Ok(Ok(part));
+                }
+                if whole.is_empty() {
+                    whole.reserve(total.min(MOST_AT_ONCE));
                 }
                 whole.extend_from_slice(&part);
             }

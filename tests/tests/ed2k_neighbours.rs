@@ -274,6 +274,9 @@ in_namespace! {
             let mut login = [0; 6];
             let _ = server.read_exact(&mut login).await;
             let _ = server.write_all(&script).await;
+            let _ = server.shutdown().await;
+            // What is not read would take along what was said.
+            let _ = timeout(Duration::from_secs(10), server.read_to_end(&mut Vec::new())).await;
         }
         eventually("the bridge logged in to the good server", 60, async || {
             let all = bridge.json(["overlays", "--json"]).await;
@@ -284,6 +287,6 @@ in_namespace! {
         both.is_offered(&bridge).await;
         all_is_well(&scene, &both, &mut bridge, good).await;
         let flaws = bad_input(&bridge, "tracker").await;
-        assert!(flaws.get("malformed").number() >= 4, "{flaws:?}");
+        assert!(flaws.get("malformed").number() >= 2, "{flaws:?}");
     }
 }

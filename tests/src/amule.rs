@@ -12,8 +12,9 @@ use md4::{Digest, Md4};
 use tokio::io::AsyncWriteExt;
 
 use crate::announce::percent;
+use crate::server_met;
 use crate::wait::{eventually, within};
-use crate::{Launch, Limits, Program, Scene, free_port, tools};
+use crate::{KnownServer, Launch, Limits, Program, Scene, free_port, tools};
 
 /// The port on which eD2k clients listen if nobody says otherwise.
 pub const MULE_PORT: u16 = 4662;
@@ -27,6 +28,7 @@ pub struct Mule {
     limits: Limits,
     crypt: Crypt,
     previews: bool,
+    learns: bool,
     dir: PathBuf,
 }
 
@@ -82,7 +84,7 @@ impl Mule {
         fs::write(dir.join("preferences.dat"), preferences).expect("its user hash");
         let limits = Limits::default();
         let (name, crypt) = (name.to_owned(), Crypt::Off);
-        Self { name, at, port: MULE_PORT, limits, crypt, previews: false, dir }
+        Self { name, at, port: MULE_PORT, limits, crypt, previews: false, learns: false, dir }
     }
 
     /// Listening at another port.
@@ -101,6 +103,12 @@ impl Mule {
     #[must_use]
     pub fn previewing(self) -> Self {
         Self { previews: true, ..self }
+    }
+
+    /// Taking over the servers of which its server tells.
+    #[must_use]
+    pub fn learning(self) -> Self {
+        Self { learns: true, ..self }
     }
 
     /// With obfuscation.
@@ -125,6 +133,16 @@ impl Mule {
     #[must_use]
     pub fn endpoint(&self) -> SocketAddr {
         (self.at, self.port).into()
+    }
+
+    /// The servers that it knew when it was ended.
+    ///
+    /// # Panics
+    /// When they cannot be read.
+    #[must_use]
+    pub fn servers(&self) -> Vec<KnownServer> {
+        let bytes = fs::read(self.dir.join("server.met")).expect("its servers");
+        server_met::read(&bytes).expect("a whole server.met")
     }
 
     /// Lets it hash `files` files below its [`incoming`](Self::incoming), and gives what it says of them. It remembers that.
@@ -163,16 +181,17 @@ impl Mule {
 
     /// One key a line. An upload slot of 100,000 KiB/s: the default is 10, and what a slot may have is what a peer gets.
     fn settings(&self, control: u16, connects: bool) -> String {
-        let Self { name, at, port, limits, crypt, previews, dir } = self;
+        let Self { name, at, port, limits, crypt, previews, learns, dir } = self;
         let (up, down) = (limits.up.div_ceil(1024), limits.down.div_ceil(1024));
         let udp = port + 10;
         let dir = dir.display();
+        let learns = u8::from(*learns);
         let (connects, supported) = (u8::from(connects), u8::from(*crypt != Crypt::Off));
         let (required, previews) = (u8::from(*crypt == Crypt::Required), u8::from(*previews));
         format!(
             "[eMule]\nNick={name}\nAddress={at}\nPort={port}\nUDPPort={udp}\nMaxUpload={up}\nMaxDownload={down}\n\
              SlotAllocation=100000\nMaxConnectionsPerFiveSeconds=200\nAutoconnect={connects}\nReconnect=1\nConnectToKad=0\nConnectToED2K=1\n\
-             Serverlist=0\nAddServerListFromServer=0\nAddServerListFromClient=0\nRemoveDeadServer=0\nSafeServerConnect=0\n\
+             Serverlist=0\nAddServerListFromServer={learns}\nAddServerListFromClient=0\nRemoveDeadServer=0\nSafeServerConnect=0\n\
              SmartIdCheck=0\nUPnPEnabled=0\nFilterLanIPs=0\nIPFilterAutoLoad=0\nNewVersionCheck=0\nGeoIPEnabled=0\nKadNodesUrl=\n\
              Ed2kServersUrl=\nPreviewPrio={previews}\nTempDir={dir}/Temp\nIncomingDir={dir}/Incoming\n\
              [ExternalConnect]\nAcceptExternalConnections=1\nECAddress=127.0.0.1\nECPort={control}\nECPassword={PASSWORD_MD5}\n\

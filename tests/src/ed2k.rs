@@ -70,7 +70,7 @@ impl Ed2kOverlay {
         );
         if self.front {
             text += &format!(
-                "[overlays.ed2k.{id}.server]\ntcp = [\"{at}:{SERVER_PORT}\"]\nudp = [\"{at}:{}\"]\nwelcome = \"hello\"\n",
+                "[overlays.ed2k.{id}.server]\ntcp = [\"{at}:{SERVER_PORT}\"]\nudp = [\"{at}:{}\"]\nwelcome = \"hello\"\ndescription = \"crosses over\"\n",
                 SERVER_PORT + 4
             );
         }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::description::{
     AboutFile, DescribeError, Description, FileSpan, Integrity, Learned, Links,
 };
-use crate::{Availability, BadInput, message::Messages};
+use crate::{Availability, BadInput, Waste, message::Messages};
 
 /// What a protocol's folder tells of itself: one row in the registry.
 pub struct Descriptor {
@@ -404,6 +404,12 @@ pub trait SourceSession: Send + Sync {
     /// of the whole chunk are wrong by them, in the layout. `None` when the peer or the protocol has none.
     async fn locate(&self, _chunk: u32, _bytes: Vec<Bytes>) -> Option<Vec<Range<u64>>> {
         None
+    }
+    /// Payload bytes that came from the peer and that no fetch has given: what was not asked for, came twice, or came
+    /// for a fetch that failed or was taken back. They are counted until the peer is done with, also when the handle
+    /// was dropped before.
+    fn waste(&self) -> Waste {
+        Waste::default()
     }
 }
 

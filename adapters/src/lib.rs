@@ -12,6 +12,7 @@ mod listen;
 pub mod message;
 pub mod registry;
 mod tally;
+mod waste;
 
 pub use availability::Availability;
 pub use bad_input::{BadInput, Flaw, Party};
@@ -21,3 +22,4 @@ pub use contract::{
     Integrity, Learned, Leecher, Library, Links, Mode, ReadError, Seeder, ServerCounts,
     SourceError, SourceSession, TrackerClient, TrackerHealth, TrackerServer, TrackerTerms,
 };
+pub use waste::Waste;

@@ -26,7 +26,7 @@ use super::{
     metainfo::wire_hash,
     wire::peer::{Limits, MAX_BLOCK},
 };
-use crate::{BadInput, Description, Leecher, SourceError, SourceSession};
+use crate::{BadInput, Description, Leecher, SourceError, SourceSession, Waste, waste::Awaited};
 
 /// How long a connection may take to be made.
 const CONNECTING: Duration = Duration::from_secs(5);
@@ -87,6 +87,7 @@ impl Leecher for BtLeecher {
         let shared = Arc::new(Shared {
             held: RwLock::new(Bits::none(chunks(&what))),
             withdrawn: Notify::new(),
+            waste: Waste::default(),
             end: OnceLock::new(),
         });
         let task = session::Session::new(
@@ -120,6 +121,8 @@ struct Shared {
     held: RwLock<Bits>,
     /// Told when a fetch is no longer wanted.
     withdrawn: Notify,
+    /// What came in vain.
+    waste: Waste,
     /// Why the session has ended.
     end: OnceLock<SourceError>,
 }
@@ -169,11 +172,16 @@ impl SourceSession for BtSession {
             return Err(SourceError::Refused(range));
         }
         let (reply, answer) = oneshot::channel();
+        let awaited = Awaited::new(answer, self.shared.waste.clone());
         if self.questions.send(Question { range, reply }).await.is_err() {
             return Err(self.end());
         }
         let _withdraw = Withdraw(&self.shared.withdrawn);
-        answer.await.unwrap_or_else(|_| Err(self.end()))
+        awaited.take().await.unwrap_or_else(|| Err(self.end()))
+    }
+
+    fn waste(&self) -> Waste {
+        self.shared.waste.clone()
     }
 }
 

@@ -36,7 +36,7 @@ use super::{
     sources::SourceBook,
     wire::{PART, transfer::Recovery},
 };
-use crate::{Description, Leecher, SourceError, SourceSession};
+use crate::{Description, Leecher, SourceError, SourceSession, Waste, waste::Awaited};
 
 /// How long a client may take to tell what it has of a file.
 const TELLING: Duration = Duration::from_secs(30);
@@ -78,6 +78,7 @@ impl Leecher for Ed2kLeecher {
             held: RwLock::new(Bits::none(file.part_count())),
             slot: AtomicBool::new(false),
             withdrawn: Notify::new(),
+            waste: Waste::default(),
             end: OnceLock::new(),
         });
         let task = session::Session::new(
@@ -107,6 +108,8 @@ struct Shared {
     slot: AtomicBool,
     /// Told when a fetch is no longer wanted.
     withdrawn: Notify,
+    /// What came in vain.
+    waste: Waste,
     /// Why the session has ended.
     end: OnceLock<SourceError>,
 }
@@ -167,11 +170,12 @@ impl SourceSession for Ed2kSession {
             return Err(SourceError::Refused(range));
         }
         let (reply, answer) = oneshot::channel();
+        let awaited = Awaited::new(answer, self.shared.waste.clone());
         if self.questions.send(Question::Fetch { range, reply }).await.is_err() {
             return Err(self.end());
         }
         let _withdraw = Withdraw(&self.shared.withdrawn);
-        answer.await.unwrap_or_else(|_| Err(self.end()))
+        awaited.take().await.unwrap_or_else(|| Err(self.end()))
     }
 
     async fn locate(&self, chunk: u32, bytes: Vec<Bytes>) -> Option<Vec<Range<u64>>> {
@@ -188,6 +192,10 @@ impl SourceSession for Ed2kSession {
         let start = u64::from(chunk) * PART;
         let at_their_place = |run: Range<u64>| start + run.start..start + run.end;
         Some(wrong.await.ok()??.into_iter().map(at_their_place).collect())
+    }
+
+    fn waste(&self) -> Waste {
+        self.shared.waste.clone()
     }
 }
 

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::oneshot;
 
 use super::super::wire::peer::{BLOCK, Block};
-use crate::SourceError;
+use crate::{SourceError, Waste};
 
 /// Requests under way at the start.
 const FIRST_WINDOW: usize = 64;
@@ -35,6 +35,8 @@ pub(super) struct Pipeline {
     window: usize,
     max_window: usize,
     unasked: u32,
+    /// Bytes that came and that no fetch gives.
+    waste: Waste,
 }
 
 #[derive(Debug)]
@@ -57,8 +59,8 @@ pub(super) enum Taken {
 }
 
 impl Pipeline {
-    /// Nothing under way, in chunks of `unit` bytes.
-    pub(super) fn new(unit: u64) -> Self {
+    /// Nothing under way, in chunks of `unit` bytes; what comes in vain is counted.
+    pub(super) fn new(unit: u64, waste: Waste) -> Self {
         Self {
             unit: unit.max(1),
             next_id: 0,
@@ -69,6 +71,7 @@ impl Pipeline {
             window: FIRST_WINDOW,
             max_window: 250,
             unasked: 0,
+            waste,
         }
     }
 
@@ -131,9 +134,10 @@ impl Pipeline {
         self.withdrawn.remove(&block);
         let wanting = match self.asked.remove(&block) {
             Some(wanting) => wanting,
-            None => self.take_unasked(&block)?,
+            None => self.take_unasked(&block).inspect_err(|_| self.waste.add(length.into()))?,
         };
-        if wanting.is_empty() {
+        if !wanting.iter().any(|id| self.fetches.contains_key(id)) {
+            self.waste.add(length.into());
             return Ok(Taken::Unwanted);
         }
         if !self.todo.is_empty() && self.window < self.max_window {
@@ -143,8 +147,10 @@ impl Pipeline {
         for id in wanting {
             let whole = self.fetches.get_mut(&id).is_some_and(|fetch| fetch.put(at, data));
             if whole && let Some(fetch) = self.fetches.remove(&id) {
-                // Nobody may be waiting any more: then nothing is lost.
-                let _ = fetch.reply.send(Ok(fetch.data.freeze()));
+                // Nobody may be waiting any more.
+                if let Err(Ok(lost)) = fetch.reply.send(Ok(fetch.data.freeze())) {
+                    self.waste.add(lost.len() as u64);
+                }
             }
         }
         Ok(Taken::Wanted)
@@ -175,6 +181,7 @@ impl Pipeline {
             if later {
                 self.todo.push_front((id, block));
             } else if let Some(fetch) = self.fetches.remove(&id) {
+                self.waste.add(fetch.came());
                 let refused = SourceError::Refused(fetch.range);
                 let _ = fetch.reply.send(Err(refused));
             }
@@ -199,7 +206,14 @@ impl Pipeline {
     /// Drops the fetches for which nobody waits; returns the questions to take back.
     pub(super) fn withdraw(&mut self) -> Vec<Block> {
         let before = self.fetches.len();
-        self.fetches.retain(|_, fetch| !fetch.reply.is_closed());
+        let waste = &self.waste;
+        self.fetches.retain(|_, fetch| {
+            let waited_for = !fetch.reply.is_closed();
+            if !waited_for {
+                waste.add(fetch.came());
+            }
+            waited_for
+        });
         if self.fetches.len() == before {
             return Vec::new();
         }
@@ -224,6 +238,7 @@ impl Pipeline {
         self.todo.clear();
         self.asked.clear();
         while let Some((_, fetch)) = self.fetches.pop_first() {
+            self.waste.add(fetch.came());
             let _ = fetch.reply.send(Err(error.clone()));
         }
     }
@@ -245,6 +260,12 @@ impl Fetch {
             self.parked.insert(at, Bytes::copy_from_slice(data));
         }
         self.data.len() as u64 >= self.range.end - self.range.start
+    }
+
+    /// Bytes that have come for it.
+    fn came(&self) -> u64 {
+        let parked: usize = self.parked.values().map(Bytes::len).sum();
+        (self.data.len() + parked) as u64
     }
 }
 
@@ -273,7 +294,7 @@ mod tests {
 
     #[test]
     fn blocks_end_at_the_grid_and_are_put_together_in_any_order() {
-        let mut pipeline = Pipeline::new(100_000);
+        let mut pipeline = Pipeline::new(100_000, Waste::default());
         let mut answer = fetch(&mut pipeline, 110_000..200_000);
         let mut blocks: Vec<Block> = std::iter::from_fn(|| pipeline.ask()).collect();
         assert_eq!(blocks[0], Block { piece: 1, begin: 10_000, length: 6_384 });
@@ -292,7 +313,7 @@ mod tests {
 
     #[test]
     fn what_a_choke_took_is_asked_again_in_order() {
-        let mut pipeline = Pipeline::new(1 << 20);
+        let mut pipeline = Pipeline::new(1 << 20, Waste::default());
         let _answer = fetch(&mut pipeline, 0..1 << 18);
         let first: Vec<Block> = std::iter::from_fn(|| pipeline.ask()).collect();
         pipeline.forget_asked();
@@ -305,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_refusal_ends_its_fetch_only() {
-        let mut pipeline = Pipeline::new(1 << 20);
+        let mut pipeline = Pipeline::new(1 << 20, Waste::default());
         let mut one = fetch(&mut pipeline, 0..16_384);
         let mut two = fetch(&mut pipeline, 16_384..32_768);
         let block = pipeline.ask().unwrap();
@@ -316,7 +337,7 @@ mod tests {
 
     #[test]
     fn what_nobody_waits_for_is_taken_back() {
-        let mut pipeline = Pipeline::new(1 << 20);
+        let mut pipeline = Pipeline::new(1 << 20, Waste::default());
         let one = fetch(&mut pipeline, 0..16_384);
         let both = (fetch(&mut pipeline, 0..16_384), fetch(&mut pipeline, 65_536..131_072));
         let first = pipeline.ask().unwrap();
@@ -331,12 +352,46 @@ mod tests {
     }
 
     #[test]
+    fn what_no_fetch_gives_is_wasted() {
+        let mut pipeline = Pipeline::new(1 << 20, Waste::default());
+        let one = fetch(&mut pipeline, 0..32_768);
+        let mut two = fetch(&mut pipeline, 32_768..65_536);
+        let three = fetch(&mut pipeline, 65_536..65_636);
+        let blocks: Vec<Block> = std::iter::from_fn(|| pipeline.ask()).collect();
+        let take = |pipeline: &mut Pipeline, at: usize| {
+            let data = bytes_of(blocks[at], 1 << 20);
+            pipeline.take(blocks[at].piece, blocks[at].begin, &data).unwrap()
+        };
+        assert_eq!(take(&mut pipeline, 1), Taken::Wanted);
+        drop(one);
+        pipeline.withdraw();
+        assert_eq!(pipeline.waste.total(), 16_384, "a fetch that was taken back");
+        assert_eq!(take(&mut pipeline, 0), Taken::Unwanted);
+        assert_eq!(pipeline.waste.total(), 32_768, "a block that was taken back too late");
+        assert_eq!(take(&mut pipeline, 2), Taken::Wanted);
+        pipeline.rejected(blocks[3], false);
+        assert!(two.try_recv().unwrap().is_err());
+        assert_eq!(pipeline.waste.total(), 49_152, "half of a fetch that was refused");
+        drop(three);
+        assert_eq!(take(&mut pipeline, 4), Taken::Wanted);
+        assert_eq!(pipeline.waste.total(), 49_252, "an answer for which nobody waits");
+        assert_eq!(take(&mut pipeline, 4), Taken::Unwanted);
+        assert_eq!(pipeline.waste.total(), 49_352, "the same once more");
+        let _four = fetch(&mut pipeline, 0..32_768);
+        while pipeline.ask().is_some() {}
+        take(&mut pipeline, 0);
+        pipeline.fail(&SourceError::Closed("test".into()));
+        assert_eq!(pipeline.waste.total(), 65_736, "what a session had at its end");
+    }
+
+    #[test]
     fn wrong_lengths_and_floods_are_errors() {
-        let mut pipeline = Pipeline::new(1 << 20);
+        let mut pipeline = Pipeline::new(1 << 20, Waste::default());
         let _answer = fetch(&mut pipeline, 0..16_384);
         pipeline.ask().unwrap();
         let error = pipeline.take(0, 0, &Bytes::from_static(b"short")).unwrap_err();
         assert_eq!(error, "5 bytes came where 16384 were asked");
+        assert_eq!(pipeline.waste.total(), 5);
         let one = Bytes::from_static(b"x");
         let end = (0..=MAX_UNASKED).find(|_| pipeline.take(7, 7, &one).is_err());
         assert_eq!(end, Some(MAX_UNASKED));
@@ -344,7 +399,7 @@ mod tests {
 
     #[test]
     fn the_window_grows_up_to_what_the_peer_keeps() {
-        let mut pipeline = Pipeline::new(64 << 20);
+        let mut pipeline = Pipeline::new(64 << 20, Waste::default());
         pipeline.limit(100);
         let _answer = fetch(&mut pipeline, 0..64 << 20);
         let mut out: VecDeque<Block> = std::iter::from_fn(|| pipeline.ask()).collect();

@@ -63,7 +63,7 @@ impl Session {
             let handshake = ExtendedHandshake { version, ..ExtendedHandshake::default() };
             connection.send(&Message::Extended { id: 0, payload: handshake.encode() });
         }
-        let pipeline = Pipeline::new(what.unit);
+        let pipeline = Pipeline::new(what.unit, shared.waste.clone());
         let progress = Instant::now();
         let (choked, interested) = (true, false);
         Self {
@@ -93,7 +93,7 @@ impl Session {
         if matches!(end, SourceError::Protocol(_)) {
             self.bad_input.add(Party::Peer, Flaw::Malformed);
         }
-        debug!(%end, "a session with a source has ended");
+        debug!(%end, wasted = self.shared.waste.total(), "a session with a source has ended");
         self.pipeline.fail(&end);
         // Only this task sets it.
         let _ = self.shared.end.set(end);

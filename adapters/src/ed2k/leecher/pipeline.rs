@@ -14,7 +14,7 @@ use super::{
     super::wire::{BLOCK, transfer::RANGES},
     ranges::{Missing, Stream},
 };
-use crate::SourceError;
+use crate::{SourceError, Waste};
 
 /// Bytes asked for ahead at the start: what every client asks for.
 const FIRST_WINDOW: u64 = RANGES as u64 * BLOCK;
@@ -66,6 +66,8 @@ pub(super) struct Pipeline {
     /// Bytes that came and were not asked for, and those that still may, because their slot ended.
     unasked: u64,
     excused: u64,
+    /// Bytes that came and that no fetch gives.
+    waste: Waste,
 }
 
 #[derive(Debug)]
@@ -89,8 +91,8 @@ struct Out {
 }
 
 impl Pipeline {
-    /// Nothing under way.
-    pub(super) fn new(asked: Asked) -> Self {
+    /// Nothing under way; what comes in vain is counted.
+    pub(super) fn new(asked: Asked, waste: Waste) -> Self {
         Self {
             next_id: 0,
             fetches: BTreeMap::new(),
@@ -100,6 +102,7 @@ impl Pipeline {
             window: FIRST_WINDOW,
             unasked: 0,
             excused: 0,
+            waste,
         }
     }
 
@@ -116,11 +119,6 @@ impl Pipeline {
     /// Whether something is still to be asked for.
     pub(super) fn has_todo(&self) -> bool {
         !self.todo.is_empty()
-    }
-
-    /// Bytes that came though nobody had asked for them.
-    pub(super) fn unasked(&self) -> u64 {
-        self.unasked
     }
 
     /// Begins a fetch.
@@ -186,16 +184,27 @@ impl Pipeline {
     /// When they come in too many pieces, or too many came that nobody had asked for.
     pub(super) fn take(&mut self, at: u64, data: &Bytes, now: Instant) -> Result<u64, String> {
         let came = at..at.saturating_add(data.len() as u64);
-        let mut wanted = 0;
+        let (mut wanted, mut used, mut problem) = (0, 0, None);
         for out in &mut self.out {
             // A range belongs to its stream once that has begun.
             if out.stream.is_some() {
                 continue;
             }
-            for new in out.missing.take(&came)? {
-                wanted += new.end - new.start;
-                put(&mut self.fetches, &out.wanting, &new, at, data);
+            let news = out.missing.take(&came).unwrap_or_else(|why| {
+                problem = Some(why);
+                Vec::new()
+            });
+            for new in news {
+                let bytes = new.end - new.start;
+                wanted += bytes;
+                if put(&mut self.fetches, &out.wanting, &new, at, data) {
+                    used += bytes;
+                }
             }
+        }
+        self.waste.add((data.len() as u64).saturating_sub(used));
+        if let Some(problem) = problem {
+            return Err(problem);
         }
         self.settle(now);
         let known = wanted.min(data.len() as u64);
@@ -218,16 +227,21 @@ impl Pipeline {
             out.range.start == start && (out.stream.is_some() || out.is_untouched())
         };
         let Some(out) = self.out.iter_mut().find(begun) else {
+            self.waste.add(piece.len() as u64);
             self.count_unasked(piece.len() as u64)?;
             return Ok(0);
         };
         let length = out.range.end - out.range.start;
         let stream = out.stream.get_or_insert_with(|| Stream::new(whole, length));
         let at = start + stream.inflated();
-        let data = Bytes::from(stream.push(whole, piece)?);
+        let in_vain = |bytes: &Bytes| self.waste.add(bytes.len() as u64);
+        let pushed = stream.push(whole, piece).inspect_err(|_| in_vain(piece));
+        let data = Bytes::from(pushed?);
         let new = at..at.saturating_add(data.len() as u64);
-        out.missing.take(&new)?;
-        put(&mut self.fetches, &out.wanting, &new, at, &data);
+        out.missing.take(&new).inspect_err(|_| in_vain(&data))?;
+        if !put(&mut self.fetches, &out.wanting, &new, at, &data) {
+            in_vain(&data);
+        }
         self.settle(now);
         Ok(data.len() as u64)
     }
@@ -235,7 +249,14 @@ impl Pipeline {
     /// Drops the fetches for which nobody waits. What was asked for them cannot be taken back.
     pub(super) fn withdraw(&mut self) {
         let before = self.fetches.len();
-        self.fetches.retain(|_, fetch| !fetch.reply.is_closed());
+        let waste = &self.waste;
+        self.fetches.retain(|_, fetch| {
+            let waited_for = !fetch.reply.is_closed();
+            if !waited_for {
+                waste.add(fetch.came());
+            }
+            waited_for
+        });
         if self.fetches.len() == before {
             return;
         }
@@ -254,6 +275,7 @@ impl Pipeline {
         self.asked.clear();
         self.window = FIRST_WINDOW;
         while let Some((_, fetch)) = self.fetches.pop_first() {
+            self.waste.add(fetch.came());
             let _ = fetch.reply.send(Err(SourceError::Refused(fetch.range)));
         }
     }
@@ -263,6 +285,7 @@ impl Pipeline {
         self.todo.clear();
         self.out.clear();
         while let Some((_, fetch)) = self.fetches.pop_first() {
+            self.waste.add(fetch.came());
             let _ = fetch.reply.send(Err(error.clone()));
         }
     }
@@ -289,8 +312,10 @@ impl Pipeline {
             if self.fetches.get(&id).is_some_and(Fetch::is_whole)
                 && let Some(fetch) = self.fetches.remove(&id)
             {
-                // Nobody may be waiting any more: then nothing is lost.
-                let _ = fetch.reply.send(Ok(fetch.data.freeze()));
+                // Nobody may be waiting any more.
+                if let Err(Ok(lost)) = fetch.reply.send(Ok(fetch.data.freeze())) {
+                    self.waste.add(lost.len() as u64);
+                }
             }
         }
     }
@@ -306,21 +331,24 @@ impl Pipeline {
     }
 }
 
-/// Gives bytes to the fetches that want them: `new`, a part of `data` that begins at `at`.
+/// Gives bytes to the fetches that want them: `new`, a part of `data` that begins at `at`. Whether any of them is there.
 fn put(
     fetches: &mut BTreeMap<u64, Fetch>,
     wanting: &[u64],
     new: &Range<u64>,
     at: u64,
     data: &Bytes,
-) {
+) -> bool {
     let index = |offset: u64| usize::try_from(offset.saturating_sub(at)).unwrap_or(usize::MAX);
-    let Some(bytes) = data.get(index(new.start)..index(new.end)) else { return };
+    let Some(bytes) = data.get(index(new.start)..index(new.end)) else { return false };
+    let mut used = false;
     for id in wanting {
         if let Some(fetch) = fetches.get_mut(id) {
             fetch.put(new.start, bytes);
+            used = true;
         }
     }
+    used
 }
 
 impl Out {
@@ -350,6 +378,12 @@ impl Fetch {
 
     fn is_whole(&self) -> bool {
         self.next() >= self.range.end
+    }
+
+    /// Bytes that have come for it.
+    fn came(&self) -> u64 {
+        let parked: usize = self.parked.values().map(Bytes::len).sum();
+        (self.data.len() + parked) as u64
     }
 }
 

@@ -31,7 +31,7 @@ fn all_asked(pipeline: &mut Pipeline, now: Instant) -> Vec<Range<u64>> {
 #[tokio::test]
 async fn a_fetch_is_cut_into_blocks_and_put_together_from_pieces_in_any_order() {
     let now = Instant::now();
-    let mut pipeline = Pipeline::new(Asked::default());
+    let mut pipeline = Pipeline::new(Asked::default(), Waste::default());
     let mut answer = fetch(&mut pipeline, 100..262_244);
     let ranges = pipeline.ask(now);
     assert_eq!(ranges, [100..100 + BLOCK, 100 + BLOCK..262_244]);
@@ -46,13 +46,13 @@ async fn a_fetch_is_cut_into_blocks_and_put_together_from_pieces_in_any_order() 
     }
     assert_eq!(answer.try_recv().unwrap(), Ok(content(100..262_244)));
     assert!(!pipeline.is_waiting() && pipeline.fetches() == 0);
-    assert_eq!(pipeline.unasked(), 262_144);
+    assert_eq!((pipeline.unasked, pipeline.waste.total()), (262_144, 262_144));
 }
 
 #[tokio::test]
 async fn compressed_and_plain_ranges_come_interleaved() {
     let now = Instant::now();
-    let mut pipeline = Pipeline::new(Asked::default());
+    let mut pipeline = Pipeline::new(Asked::default(), Waste::default());
     let mut one = fetch(&mut pipeline, 0..100_000);
     let mut two = fetch(&mut pipeline, 100_000..200_000);
     let mut three = fetch(&mut pipeline, 200_000..300_000);
@@ -86,12 +86,12 @@ async fn compressed_and_plain_ranges_come_interleaved() {
 #[tokio::test]
 async fn bad_streams_and_floods_are_errors() {
     let now = Instant::now();
-    let mut pipeline = Pipeline::new(Asked::default());
+    let mut pipeline = Pipeline::new(Asked::default(), Waste::default());
     let _answer = fetch(&mut pipeline, 0..1000);
     pipeline.ask(now);
     let bad = Bytes::from_static(b"this is no zlib stream");
     assert!(pipeline.take_compressed(0, 22, &bad, now).is_err());
-    let mut pipeline = Pipeline::new(Asked::default());
+    let mut pipeline = Pipeline::new(Asked::default(), Waste::default());
     let _answer = fetch(&mut pipeline, 0..1000);
     pipeline.ask(now);
     let block = Bytes::from(vec![0; 1 << 20]);
@@ -104,18 +104,18 @@ async fn bad_streams_and_floods_are_errors() {
 #[tokio::test]
 async fn what_runs_over_the_end_is_cut_and_counted() {
     let now = Instant::now();
-    let mut pipeline = Pipeline::new(Asked::default());
+    let mut pipeline = Pipeline::new(Asked::default(), Waste::default());
     let mut answer = fetch(&mut pipeline, 1000..2000);
     pipeline.ask(now);
     assert_eq!(pipeline.take(500, &content(500..2500), now), Ok(1000));
     assert_eq!(answer.try_recv().unwrap(), Ok(content(1000..2000)));
-    assert_eq!(pipeline.unasked(), 1000);
+    assert_eq!((pipeline.unasked, pipeline.waste.total()), (1000, 1000));
 }
 
 #[tokio::test]
 async fn the_same_range_is_asked_once_for_two_and_later_in_other_pieces() {
     let now = Instant::now();
-    let mut pipeline = Pipeline::new(Asked::default());
+    let mut pipeline = Pipeline::new(Asked::default(), Waste::default());
     let mut one = fetch(&mut pipeline, 0..1000);
     let mut two = fetch(&mut pipeline, 0..1000);
     assert_eq!(all_asked(&mut pipeline, now), [0..1000]);
@@ -134,13 +134,18 @@ async fn the_same_range_is_asked_once_for_two_and_later_in_other_pieces() {
 #[tokio::test]
 async fn a_lost_slot_refuses_and_excuses_what_was_under_way() {
     let now = Instant::now();
-    let mut pipeline = Pipeline::new(Asked::default());
+    let mut pipeline = Pipeline::new(Asked::default(), Waste::default());
     let mut one = fetch(&mut pipeline, 0..1000);
     pipeline.ask(now);
+    pipeline.take(0, &content(0..100), now).unwrap();
+    pipeline.take(900, &content(900..1000), now).unwrap();
+    assert_eq!(pipeline.waste.total(), 0);
     pipeline.refuse();
     assert_eq!(one.try_recv().unwrap(), Err(SourceError::Refused(0..1000)));
-    pipeline.take(0, &content(0..1000), now).unwrap();
-    assert_eq!((pipeline.unasked(), pipeline.is_waiting()), (0, false));
+    assert_eq!(pipeline.waste.total(), 200, "what it had is lost");
+    pipeline.take(100, &content(100..900), now).unwrap();
+    assert_eq!((pipeline.unasked, pipeline.is_waiting()), (0, false));
+    assert_eq!(pipeline.waste.total(), 1000);
     let _again = fetch(&mut pipeline, 0..1000);
     assert_eq!(all_asked(&mut pipeline, now), [0..1000]);
 }
@@ -148,21 +153,54 @@ async fn a_lost_slot_refuses_and_excuses_what_was_under_way() {
 #[tokio::test]
 async fn what_nobody_waits_for_is_not_asked_and_not_counted_when_it_comes() {
     let now = Instant::now();
-    let mut pipeline = Pipeline::new(Asked::default());
+    let mut pipeline = Pipeline::new(Asked::default(), Waste::default());
     let one = fetch(&mut pipeline, 0..1000);
     pipeline.ask(now);
+    pipeline.take(0, &content(0..10), now).unwrap();
     let two = fetch(&mut pipeline, 5000..6000);
     drop((one, two));
     pipeline.withdraw();
     assert!(!pipeline.has_todo() && pipeline.fetches() == 0 && pipeline.is_waiting());
-    assert_eq!(pipeline.take(0, &content(0..1000), now), Ok(1000));
+    assert_eq!(pipeline.waste.total(), 10);
+    assert_eq!(pipeline.take(10, &content(10..1000), now), Ok(990));
     assert!(!pipeline.is_waiting());
+    assert_eq!((pipeline.unasked, pipeline.waste.total()), (0, 1000));
+}
+
+#[tokio::test]
+async fn what_no_fetch_gives_is_wasted_in_every_form() {
+    let now = Instant::now();
+    let zlib = Bytes::from(deflate(&content(0..1000)).unwrap());
+    let whole = u32::try_from(zlib.len()).unwrap();
+    let asked = || {
+        let mut pipeline = Pipeline::new(Asked::default(), Waste::default());
+        let answer = fetch(&mut pipeline, 0..1000);
+        pipeline.ask(now);
+        (pipeline, answer)
+    };
+    let (mut pipeline, answer) = asked();
+    assert_eq!(pipeline.take_compressed(5000, whole, &zlib, now), Ok(0));
+    assert_eq!(pipeline.waste.total(), u64::from(whole), "a stream of nothing that was asked for");
+    drop(answer);
+    pipeline.withdraw();
+    assert_eq!(pipeline.take_compressed(0, whole, &zlib, now), Ok(1000));
+    assert_eq!(pipeline.waste.total(), u64::from(whole) + 1000);
+
+    let (mut pipeline, answer) = asked();
+    drop(answer);
+    pipeline.take(0, &content(0..1000), now).unwrap();
+    assert_eq!(pipeline.waste.total(), 1000, "nobody waits for the answer");
+
+    let (mut pipeline, _answer) = asked();
+    pipeline.take(0, &content(0..300), now).unwrap();
+    pipeline.fail(&SourceError::Closed("test".into()));
+    assert_eq!(pipeline.waste.total(), 300);
 }
 
 #[tokio::test]
 async fn the_window_follows_the_speed() {
     let start = Instant::now();
-    let mut pipeline = Pipeline::new(Asked::default());
+    let mut pipeline = Pipeline::new(Asked::default(), Waste::default());
     let mut answers: Vec<Answer> =
         (0..200).map(|at| fetch(&mut pipeline, at * BLOCK..(at + 1) * BLOCK)).collect();
     let mut out: VecDeque<Range<u64>> = all_asked(&mut pipeline, start).into();
@@ -191,28 +229,35 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let now = runtime.block_on(async { Instant::now() });
-        let mut pipeline = Pipeline::new(Asked::default());
+        let mut pipeline = Pipeline::new(Asked::default(), Waste::default());
         let mut answers: Vec<(Range<u64>, Answer)> = Vec::new();
         for (at, length) in fetches {
             answers.push((at..at + length, fetch(&mut pipeline, at..at + length)));
         }
         let mut noise = noise.into_iter();
+        let mut came = 0;
         loop {
             let ranges = pipeline.ask(now);
             if ranges.is_empty() && !pipeline.is_waiting() {
                 break;
             }
             if let Some((at, length)) = noise.next() {
+                came += length as u64;
                 pipeline.take(at, &content(at..at + length as u64), now).unwrap();
             }
             for range in ranges {
                 let middle = (range.start + range.end) / 2;
+                came += range.end - range.start + 1;
                 pipeline.take(middle, &content(middle..range.end), now).unwrap();
                 pipeline.take(range.start, &content(range.start..middle + 1), now).unwrap();
             }
         }
+        let mut given = 0;
         for (range, mut answer) in answers {
+            given += range.end - range.start;
             prop_assert_eq!(answer.try_recv().unwrap(), Ok(content(range)));
         }
+        // What is in two fetches came once for both.
+        prop_assert!(came <= given + pipeline.waste.total(), "{} came", came);
     }
 }

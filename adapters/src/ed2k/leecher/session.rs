@@ -104,7 +104,7 @@ impl Session {
         changes: watch::Sender<u64>,
     ) -> Self {
         let now = Instant::now();
-        let pipeline = Pipeline::new(taking.0.ranges(&file.hash));
+        let pipeline = Pipeline::new(taking.0.ranges(&file.hash), shared.waste.clone());
         Self {
             download,
             file,
@@ -140,8 +140,8 @@ impl Session {
             Ok(()) => SourceError::Closed("the bridge has closed it".into()),
             Err(end) => end,
         };
-        let unasked = self.pipeline.unasked();
-        debug!(remote = %self.download.link.remote(), %end, unasked, "a session with a source has ended");
+        let remote = self.download.link.remote();
+        debug!(%remote, %end, wasted = self.shared.waste.total(), "a session with a source has ended");
         self.pipeline.fail(&end);
         // Only this task sets it.
         let _ = self.shared.end.set(end);

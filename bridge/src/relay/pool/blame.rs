@@ -1,6 +1,6 @@
 //! Why a chunk does not match: a source that lied, a spool that was damaged, or a binding that is false.
 
-use std::{collections::HashSet, sync::atomic::Ordering};
+use std::{collections::HashSet, ops::Range, sync::atomic::Ordering};
 
 use super::{
     driver::{Driver, State},
@@ -104,26 +104,38 @@ impl Driver {
         if self.stale.remove(&(name, chunk)) {
             self.check_if_complete(name, chunk);
         } else {
-            let places = &self.shared.names[name].places;
-            let is_wrong = |suspect: &&Suspect| {
-                let block = &self.shared.grid.blocks()[suspect.block];
-                places.offsets(block).any(|at| {
-                    let end = at + u64::from(block.length);
-                    runs.iter().flatten().any(|run| run.start < end && at < run.end)
-                })
-            };
-            let wrong: Vec<Suspect> = suspects.iter().filter(is_wrong).copied().collect();
-            if wrong.is_empty() {
+            let (mut wrong, mut liars) = (HashSet::new(), HashSet::new());
+            for run in runs.iter().flatten() {
+                let touched = self.touched(name, &suspects, run);
+                wrong.extend(touched.iter().map(|suspect| suspect.block));
+                // Where several have sent a part of a run, it does not tell which of them lied.
+                let senders = senders(&touched);
+                if senders.len() == 1 {
+                    liars.extend(senders);
+                }
+            }
+            if liars.is_empty() {
                 self.condemn(name, chunk, &suspects);
             } else {
-                self.reject(&wrong.iter().map(|suspect| suspect.block).collect::<Vec<_>>());
+                self.reject(&wrong.into_iter().collect::<Vec<_>>());
                 self.clear_doubt(name, chunk);
-                for liar in senders(&wrong) {
+                for liar in liars {
                     self.ban(liar, "it sent bytes that fail the finer hashes of its own name");
                 }
             }
         }
         self.has_read(0);
+    }
+
+    /// Those of the suspects that have bytes in a run of the name's layout.
+    fn touched(&self, name: usize, suspects: &[Suspect], run: &Range<u64>) -> Vec<Suspect> {
+        let places = &self.shared.names[name].places;
+        let touches = |suspect: &&Suspect| {
+            let block = &self.shared.grid.blocks()[suspect.block];
+            let reaches = |at: u64| run.start < at + u64::from(block.length) && at < run.end;
+            places.offsets(block).any(reaches)
+        };
+        suspects.iter().filter(touches).copied().collect()
     }
 
     /// Rejects blocks; if one source has sent them all, it is banned, else the next try is left to one alone.

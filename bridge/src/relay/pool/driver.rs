@@ -198,6 +198,7 @@ impl Driver {
             if self.learn_at <= Instant::now() {
                 self.learn_sources();
             }
+            self.count_waste();
             self.notice_known();
             self.plan();
             self.tell();
@@ -215,6 +216,13 @@ impl Driver {
                 }
             }
         }
+        // What has come and was not looked at is not kept.
+        while let Some(done) = self.jobs.try_join_next() {
+            if let Ok(Done::Fetched { origin, consumer, result: Ok(bytes), .. }) = done {
+                self.count_refused(origin, consumer, &bytes);
+            }
+        }
+        self.count_waste();
         shared.common.in_memory.fetch_sub(self.in_memory, Ordering::Relaxed);
         lock(&shared.wishes).clear();
     }
@@ -278,25 +286,23 @@ impl Driver {
                 source.gave();
             }
         }
-        let meter = self.shared.meter(origin, &self.shared.consumers[consumer]);
         let expected =
             matches!(self.blocks[block], State::Fetching { source: from } if from == source);
         match result {
             Ok(bytes) if bytes.len() as u64 == length => {
-                if let Some(meter) = &meter {
-                    meter.fetched(length);
-                }
                 if !expected {
-                    if let Some(meter) = &meter {
-                        meter.rejected(length);
-                    }
+                    self.count_refused(origin, consumer, &bytes);
                     return;
+                }
+                if let Some(meter) = self.shared.meter(origin, &self.shared.consumers[consumer]) {
+                    meter.fetched(length);
                 }
                 self.blocks[block] = State::Here { bytes, source, origin, consumer };
                 self.learn_on();
                 self.check_around(block);
             }
-            Ok(_) => {
+            Ok(bytes) => {
+                self.count_refused(origin, consumer, &bytes);
                 self.lose(block, expected);
                 self.ban(source, "it sent a block of another length");
             }
@@ -314,6 +320,14 @@ impl Driver {
                 self.lose(block, expected);
                 self.drop_source(source, &error.to_string());
             }
+        }
+    }
+
+    /// Counts what a fetch gave and nobody takes.
+    fn count_refused(&self, origin: u16, consumer: usize, bytes: &Bytes) {
+        if let Some(meter) = self.shared.meter(origin, &self.shared.consumers[consumer]) {
+            meter.fetched(bytes.len() as u64);
+            meter.rejected(bytes.len() as u64);
         }
     }
 

@@ -18,6 +18,7 @@ mod reader;
 mod sources;
 mod tend;
 mod verify;
+mod waste;
 mod wishes;
 
 use std::{

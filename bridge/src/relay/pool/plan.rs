@@ -298,6 +298,7 @@ impl Driver {
             return Err(Refusal::NoSource { held_by_nobody: false });
         };
         source.pace.asked(length, Instant::now());
+        source.wasted.asked_for(consumer);
         let (session, origin) = (source.session.clone(), shared.origin_number(&source.origin));
         let gone = source.gone.clone();
         self.blocks[number] = State::Fetching { source: id };

@@ -1,13 +1,19 @@
 //! The peers that a pool downloads from: whom to try, who is connected, and who is not to be trusted.
 
-use std::{cmp::Ordering, collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    cmp::Ordering,
+    collections::{HashMap, VecDeque},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use p2pbridge_adapters::{SourceError, SourceSession};
 use p2pbridge_proto::OverlayId;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Origin, demand::Places, pace::Pace};
+use super::{Origin, demand::Places, pace::Pace, waste::Wasted};
 
 /// Peers that are remembered at most; others are left out until one is forgotten.
 const MOST_CANDIDATES: usize = 1_000;
@@ -29,6 +35,9 @@ const BETTER: f64 = 1.3;
 /// even if all others are slow.
 const ASSUMED: f64 = (256u64 << 10) as f64;
 
+/// Sessions that were given up, and whose last bytes are still to be counted; of more than that the oldest are forgotten.
+const MOST_ENDING: usize = 1_000;
+
 /// Number of a connection, never used twice in a pool.
 pub(super) type SourceId = u64;
 
@@ -38,6 +47,7 @@ pub(super) struct Source {
     pub(super) endpoint: SocketAddr,
     pub(super) session: Arc<dyn SourceSession>,
     pub(super) pace: Pace,
+    pub(super) wasted: Wasted,
     /// Its throughput, as [`Sources::measure`] found it or assumed it.
     pub(super) throughput: f64,
     /// Bytes that may be asked of it at once.
@@ -142,6 +152,8 @@ pub(super) struct Sources {
     /// How well each origin's overlay serves.
     scores: Vec<(Origin, f64)>,
     connected: HashMap<SourceId, Source>,
+    /// What those send that were given up, until their sessions have ended.
+    ending: VecDeque<Wasted>,
     connecting: usize,
     next: SourceId,
 }
@@ -239,6 +251,7 @@ impl Sources {
         self.next += 1;
         let pace = Pace::new(took, now);
         let source = Source {
+            wasted: Wasted::new(origin.clone(), session.waste()),
             origin,
             endpoint,
             session,
@@ -378,6 +391,7 @@ impl Sources {
         self.connected = waiting;
         let idle: HashMap<SourceId, Source> = idle;
         for source in idle.into_values() {
+            self.ends(source.wasted);
             let power = source.pace.power(now);
             let key = (source.origin.overlay, source.origin.name, source.endpoint);
             self.candidates.insert(key, Candidate { standing: Standing::Fresh, power });
@@ -389,6 +403,15 @@ impl Sources {
         let source = self.remove(id)?;
         self.set(&source.origin, source.endpoint, Standing::Banned, None);
         Some(source)
+    }
+
+    /// Looks at what comes in vain from those that are connected, and from those that were until `count` says that no more
+    /// will come.
+    pub(super) fn wasted(&mut self, mut count: impl FnMut(&mut Wasted) -> bool) {
+        for source in self.connected.values_mut() {
+            count(&mut source.wasted);
+        }
+        self.ending.retain_mut(count);
     }
 
     /// The connected peers.
@@ -429,7 +452,15 @@ impl Sources {
     fn remove(&mut self, id: SourceId) -> Option<Source> {
         let source = self.connected.remove(&id)?;
         source.gone.cancel();
+        self.ends(source.wasted.clone());
         Some(source)
+    }
+
+    fn ends(&mut self, wasted: Wasted) {
+        if self.ending.len() >= MOST_ENDING {
+            self.ending.pop_front();
+        }
+        self.ending.push_back(wasted);
     }
 
     fn set(

@@ -17,8 +17,12 @@ struct Habit {
     leaves_after: Option<u32>,
     /// A byte that it sends wrong.
     lies_at: Option<u64>,
-    /// Whether it has finer hashes.
-    tells: bool,
+    /// So many of its first fetches are wrong.
+    lies: u32,
+    /// With each fetch so many bytes come in vain.
+    wastes: u64,
+    /// How many bytes its finer hashes are of.
+    tells: Option<u64>,
     /// Whether it never says which bytes are wrong.
     ponders: bool,
 }
@@ -34,6 +38,8 @@ struct Log {
     opened: Vec<u16>,
     closed: Vec<u16>,
     sent: BTreeMap<u16, u64>,
+    /// Of each session.
+    wastes: Vec<Waste>,
 }
 
 struct Peer {
@@ -41,6 +47,7 @@ struct Peer {
     habit: Habit,
     content: Bytes,
     fetches: Mutex<u32>,
+    waste: Waste,
     log: Arc<Mutex<Log>>,
     changes: Mutex<Option<watch::Sender<u64>>>,
     watch: watch::Receiver<u64>,
@@ -56,13 +63,19 @@ impl Leecher for Habits {
         let port = peer.port();
         let habit = self.by_port.get(&port).cloned();
         let habit = habit.ok_or_else(|| SourceError::Unreachable("nobody there".into()))?;
-        self.log.lock().unwrap().opened.push(port);
+        let waste = Waste::default();
+        {
+            let mut log = self.log.lock().unwrap();
+            log.opened.push(port);
+            log.wastes.push(waste.clone());
+        }
         let (sender, watch) = watch::channel(0);
         Ok(Arc::new(Peer {
             port,
             habit,
             content: self.content.clone(),
             fetches: Mutex::default(),
+            waste,
             log: self.log.clone(),
             changes: Mutex::new(Some(sender)),
             watch,
@@ -103,6 +116,11 @@ impl SourceSession for Peer {
         if let Some(at) = self.habit.lies_at.filter(|at| range.contains(at)) {
             bytes[(at - range.start) as usize] ^= 1;
         }
+        if fetches <= self.habit.lies {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+        }
+        self.waste.add(self.habit.wastes);
         *self.log.lock().unwrap().sent.entry(self.port).or_default() += range.end - range.start;
         Ok(bytes.into())
     }
@@ -111,11 +129,20 @@ impl SourceSession for Peer {
         if self.habit.ponders {
             std::future::pending::<()>().await;
         }
-        let start = (u64::from(chunk) * UNIT) as usize;
-        let bytes = bytes.concat();
-        let wrong = (0..bytes.len()).filter(|at| bytes[*at] != self.content[start + at]);
-        let run = |at| ((start + at) as u64)..((start + at + 1) as u64);
-        self.habit.tells.then(|| wrong.map(run).collect())
+        let width = self.habit.tells?;
+        let (start, bytes) = (u64::from(chunk) * UNIT, bytes.concat());
+        let end = start + bytes.len() as u64;
+        let wrong =
+            (start..end).zip(&bytes).filter(|(at, byte)| self.content[*at as usize] != **byte);
+        let run = |(at, _): (u64, _)| {
+            let at = start + (at - start) / width * width;
+            at..(at + width).min(end)
+        };
+        Some(wrong.map(run).collect())
+    }
+
+    fn waste(&self) -> Waste {
+        self.waste.clone()
     }
 }
 
@@ -123,6 +150,28 @@ impl Drop for Peer {
     fn drop(&mut self) {
         self.log.lock().unwrap().closed.push(self.port);
     }
+}
+
+impl Log {
+    /// How often a connection with a peer was made.
+    fn times(&self, port: u16) -> usize {
+        self.opened.iter().filter(|opened| **opened == port).count()
+    }
+}
+
+/// A gate that opens, or closes, as soon as something has happened.
+fn when(
+    log: &Arc<Mutex<Log>>,
+    opens: bool,
+    happened: impl Fn(&Log) -> bool + Send + Sync + 'static,
+) -> Arc<AtomicBool> {
+    let (log, gate) = (log.clone(), Arc::new(AtomicBool::new(!opens)));
+    let turned = gate.clone();
+    tokio::spawn(async move {
+        until(|| happened(&log.lock().unwrap())).await;
+        gate.store(opens, Ordering::SeqCst);
+    });
+    turned
 }
 
 const UNIT: u64 = 2 << 20;
@@ -136,9 +185,23 @@ fn house_of(
     folder: &Path,
     table: Arc<NameTable>,
 ) -> (House, Arc<Description>, Arc<Mutex<Log>>) {
+    let log = Arc::new(Mutex::new(Log::default()));
+    let (house, b) = logged(habits, content, units, sources, folder, table, &log);
+    (house, b, log)
+}
+
+/// The same with a log that is there before.
+fn logged(
+    habits: Vec<Habit>,
+    content: &Bytes,
+    units: (u64, u64),
+    sources: usize,
+    folder: &Path,
+    table: Arc<NameTable>,
+    log: &Arc<Mutex<Log>>,
+) -> (House, Arc<Description>) {
     let (a, b) = (description(1, units.0, content), description(2, units.1, content));
     let by_port: BTreeMap<u16, Habit> = (100..).zip(habits).collect();
-    let log = Arc::new(Mutex::new(Log::default()));
     let setup = Setup {
         a: &a,
         b: &b,
@@ -150,7 +213,7 @@ fn house_of(
     };
     let leecher = Arc::new(Habits { content: content.clone(), by_port, log: log.clone() });
     let house = house_with(setup, leecher, Arc::default(), sources);
-    (house, b, log)
+    (house, b)
 }
 
 #[tokio::test(start_paused = true)]
@@ -219,20 +282,114 @@ async fn what_nobody_holds_keeps_nobody_from_what_is_behind_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_liar_is_banned_and_what_it_sent_is_never_served() {
+    let content = bytes_of(3_000_000);
+    for units in [(1 << 16, 1 << 18), (1 << 20, 1 << 15)] {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Arc::new(Mutex::new(Log::default()));
+        // Until the liar has gone there is nobody else.
+        let gives = when(&log, true, |log| log.closed.contains(&100));
+        let habits = vec![
+            Habit { lies: u32::MAX, ..Habit::default() },
+            Habit { gives: Some(gives), ..Habit::default() },
+        ];
+        let (house, b) = logged(habits, &content, units, 4, folder.path(), table(), &log);
+        assert!(house.download(&b).await == content);
+        assert!(house.table.get(&b.names[0]).is_some(), "the liar's bytes cost the binding");
+        let (crossing, all) = (house.meter.crossings()[0].clone(), content.len() as u64);
+        let (lies, honest, times) = {
+            let log = log.lock().unwrap();
+            (log.sent[&100], log.sent[&101], log.times(100))
+        };
+        assert!(lies > 0, "the liar was asked");
+        assert_eq!((crossing.rejected_bytes, crossing.verified_bytes), (lies, all));
+        assert_eq!((crossing.fetched_bytes, honest), (all + lies, all));
+        assert_eq!(times, 1, "the liar was called again");
+        house.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn finer_hashes_tell_which_of_several_senders_lied() {
     let folder = tempfile::tempdir().unwrap();
     let content = bytes_of(4_000_000);
+    let log = Arc::new(Mutex::new(Log::default()));
+    // The first has sent a part of a chunk when it leaves, the liar goes on with it, and the third, who knows which of them
+    // lied, gives nothing before that.
+    let joins = when(&log, true, |log| {
+        log.closed.contains(&100) && log.opened.contains(&101) && log.opened.contains(&102)
+    });
+    let gives = when(&log, true, |log| log.closed.contains(&101));
     let habits = vec![
-        Habit { leaves_after: Some(3), tells: true, ..Habit::default() },
-        Habit { lies_at: Some(1_900_000), ..Habit::default() },
-        Habit { tells: true, ..Habit::default() },
+        Habit { leaves_after: Some(3), ..Habit::default() },
+        Habit { gives: Some(joins), lies: 1, ..Habit::default() },
+        Habit { gives: Some(gives), tells: Some(1), ..Habit::default() },
     ];
-    let (house, b, _) = house_of(habits, &content, (UNIT, UNIT), 4, folder.path(), table());
+    let (house, b) = logged(habits, &content, (UNIT, UNIT), 4, folder.path(), table(), &log);
     assert!(house.pull(&b, &shuffled(2, 1), 184_320).await == content);
     let crossing = house.meter.crossings()[0].clone();
-    // One block, if the liar was asked for that one at all.
-    assert!(crossing.rejected_bytes <= 1 << 18, "{}", crossing.rejected_bytes);
+    let rejected = crossing.rejected_bytes;
+    assert!(rejected > 0 && rejected <= 1 << 18, "one block, not {rejected} bytes");
+    assert_eq!(crossing.fetched_bytes, crossing.verified_bytes + rejected);
+    assert_eq!(crossing.verified_bytes, content.len() as u64);
+    assert_eq!(log.lock().unwrap().times(101), 1, "the liar was called again");
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_shares_a_wrong_run_with_a_liar_is_not_banned() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = bytes_of(UNIT as usize);
+    let log = Arc::new(Mutex::new(Log::default()));
+    // The honest one has sent some of the first blocks when it falls silent; the liar sends the others. The finer hashes are
+    // of five blocks, in which both have a part, and of the last three.
+    let falls_silent = when(&log, false, |log| log.sent.contains_key(&100));
+    let joins = when(&log, true, |log| {
+        log.sent.contains_key(&100) && log.opened.contains(&101) && log.opened.contains(&102)
+    });
+    let gives = when(&log, true, |log| log.closed.contains(&101));
+    let habits = vec![
+        Habit { gives: Some(falls_silent), ..Habit::default() },
+        Habit { gives: Some(joins), lies: u32::MAX, ..Habit::default() },
+        Habit { gives: Some(gives), tells: Some(5 << 18), ..Habit::default() },
+    ];
+    let (house, b) = logged(habits, &content, (UNIT, UNIT), 4, folder.path(), table(), &log);
+    assert!(house.download(&b).await == content);
+    {
+        let log = log.lock().unwrap();
+        let honest = log.sent[&100];
+        assert!(honest > 0 && honest <= 4 << 18, "{honest}");
+        assert_eq!(log.closed, [101], "only the liar was sent away");
+        assert_eq!(log.times(101), 1);
+    }
+    let crossing = house.meter.crossings()[0].clone();
     assert_eq!(crossing.fetched_bytes, crossing.verified_bytes + crossing.rejected_bytes);
+    // What was in doubt is fetched again, the honest one's bytes too.
+    assert_eq!(crossing.rejected_bytes, UNIT);
+    house.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_in_vain_is_counted_even_after_its_session() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = bytes_of(4_000_000);
+    let wasteful = Habit { wastes: 1_000, ..Habit::default() };
+    let habits = vec![Habit { leaves_after: Some(3), ..wasteful.clone() }, wasteful];
+    let (house, b, log) = house_of(habits, &content, (UNIT, UNIT), 2, folder.path(), table());
+    assert!(house.download(&b).await == content);
+    let all = content.len() as u64;
+    let rejects = async |bytes: u64| {
+        until(|| house.meter.crossings()[0].rejected_bytes == bytes).await;
+        let crossing = house.meter.crossings()[0].clone();
+        assert_eq!((crossing.fetched_bytes, crossing.verified_bytes), (all + bytes, all));
+    };
+    let wastes = log.lock().unwrap().wastes.clone();
+    let wasted: u64 = wastes.iter().map(Waste::total).sum();
+    assert!(wasted > 3_000, "{wasted}");
+    rejects(wasted).await;
+    until(|| log.lock().unwrap().closed.contains(&100)).await;
+    wastes.iter().for_each(|waste| waste.add(77));
+    rejects(wasted + 77 * wastes.len() as u64).await;
     house.end().await;
 }
 

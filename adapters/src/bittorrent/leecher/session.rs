@@ -93,8 +93,8 @@ impl Session {
         if matches!(end, SourceError::Protocol(_)) {
             self.bad_input.add(Party::Peer, Flaw::Malformed);
         }
-        debug!(%end, wasted = self.shared.waste.total(), "a session with a source has ended");
         self.pipeline.fail(&end);
+        debug!(%end, wasted = self.shared.waste.total(), "a session with a source has ended");
         // Only this task sets it.
         let _ = self.shared.end.set(end);
     }

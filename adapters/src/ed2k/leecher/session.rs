@@ -140,9 +140,9 @@ impl Session {
             Ok(()) => SourceError::Closed("the bridge has closed it".into()),
             Err(end) => end,
         };
-        let remote = self.download.link.remote();
-        debug!(%remote, %end, wasted = self.shared.waste.total(), "a session with a source has ended");
         self.pipeline.fail(&end);
+        let (remote, wasted) = (self.download.link.remote(), self.shared.waste.total());
+        debug!(%remote, %end, wasted, "a session with a source has ended");
         // Only this task sets it.
         let _ = self.shared.end.set(end);
         drop(asked);

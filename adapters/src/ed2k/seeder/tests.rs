@@ -346,25 +346,6 @@ async fn a_client_is_served_as_it_asks_and_each_range_once() {
 }
 
 #[tokio::test]
-async fn hashes_that_are_not_known_are_wanted_by_who_asks_for_them() {
-    let memory = Memory::untold(PART as usize + 1);
-    memory.failing.store(1, Ordering::Relaxed);
-    let serving = Serving::start(&memory, 2);
-    let mut asker = Asker::new(1, &memory, &serving).await;
-    asker.say(Message::FileStatusRequest(memory.file)).await;
-    asker.hear().await;
-    asker.say(Message::HashSetRequest(memory.file)).await;
-    memory.until(|log| log.prepared == [0, 0]).await;
-    let parts = memory.data.chunks(PART as usize);
-    let hashes: Vec<Hash> = parts.map(|part| Md4::digest(part).into()).collect();
-    let native = Ed2kFile::of(&memory.description).unwrap();
-    assert!(native.learn_hashes(&hashes));
-    memory.availability.add(0);
-    assert_eq!(asker.hear().await, Message::HashSet { file: memory.file, hashes });
-    serving.stop().await;
-}
-
-#[tokio::test]
 async fn bytes_that_shrink_are_compressed_for_clients_that_take_it() {
     let memory = Memory::whole(500_000, true);
     let serving = Serving::start(&memory, 2);
@@ -396,23 +377,6 @@ async fn bytes_that_shrink_are_compressed_for_clients_that_take_it() {
         at = range.end;
     }
     assert_eq!(at, 2 * BLOCK);
-    serving.stop().await;
-}
-
-#[tokio::test]
-async fn what_is_put_away_is_not_waited_for() {
-    let memory = Memory::whole(1000, false);
-    let serving = Serving::start(&memory, 1);
-    let asker = Asker::new(1, &memory, &serving).await;
-    let mut session = Session::new(serving.seeder.clone(), asker.download.link.clone());
-    let file = memory.file;
-    for _ in 0..100 {
-        session.on_message(Message::FileStatusRequest(file)).await.unwrap();
-        session.on_message(Message::EndOfDownload(file)).await.unwrap();
-    }
-    session.on_message(Message::FileStatusRequest(file)).await.unwrap();
-    assert_eq!(session.watched(), 1);
-    drop(session);
     serving.stop().await;
 }
 

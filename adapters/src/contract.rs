@@ -361,6 +361,9 @@ pub trait Attendance: Send + Sync {
     fn holds(&self, chunks: Bits);
     /// The peer has told that it now holds one more chunk.
     fn gained(&self, chunk: u32);
+    /// The peer has told whether it wants something of what was announced to it. Not called where the protocol has no word for
+    /// that; before the first call it may want all that it lacks.
+    fn wants(&self, _wants: bool) {}
     /// A run of bytes of the layout that was handed to the peer's socket.
     fn served(&self, range: Range<u64>);
 }

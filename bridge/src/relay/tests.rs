@@ -313,6 +313,7 @@ async fn the_spool_is_of_use_again_after_a_restart_unless_it_was_damaged() {
     third.end().await;
 }
 
+mod chosen;
 mod house;
 mod learn;
 mod power;

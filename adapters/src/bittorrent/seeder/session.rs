@@ -253,6 +253,7 @@ impl<'a> Session<'a> {
 
     fn want(&mut self, wants: bool) {
         self.wants = wants;
+        self.attendance.wants(wants);
         self.seat.wants(wants);
         self.ticket.is_now(wants, self.held.is_full());
     }
@@ -327,6 +328,7 @@ impl<'a> Session<'a> {
     fn hold(&mut self, held: Bits) {
         self.told = true;
         self.held = held.clone();
+        self.attendance.wants(self.wants);
         self.attendance.holds(held);
         self.ticket.is_now(self.wants, self.held.is_full());
     }

@@ -403,8 +403,7 @@ impl Driver {
                     meter.chunk();
                 }
                 for attendee in attendees.values_mut().filter(|a| a.consumer == number) {
-                    let lacks = attendee.holds.as_ref().is_some_and(|holds| !holds.has(chunk));
-                    attendee.outstanding += u32::from(lacks);
+                    attendee.published(chunk);
                 }
             }
             lock(&shared.wishes).answer((number, chunk), Ok(()));

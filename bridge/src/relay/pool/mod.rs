@@ -3,6 +3,7 @@
 //! The [`driver`] is the only one that changes the state of blocks. Peers that are served touch just what is in
 //! [`Shared`]: they say what they hold, read what was published, and wake the driver.
 
+mod attendee;
 mod blame;
 mod check;
 mod demand;
@@ -31,7 +32,7 @@ use std::{
 
 use p2pbridge_adapters::{Availability, Description, Leecher};
 use p2pbridge_nametable::{Binding, NameTable};
-use p2pbridge_proto::{Bits, ContentId, Name, OverlayId};
+use p2pbridge_proto::{ContentId, Name, OverlayId};
 use tokio::{
     sync::{Notify, Semaphore},
     time::Instant,
@@ -40,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use reader::Reader;
 
+use attendee::Attendee;
 use wishes::Wishes;
 
 use super::{
@@ -145,27 +147,6 @@ pub(crate) struct Shared {
     /// Peers of each source swarm from which bytes come now.
     connected: Mutex<HashMap<(OverlayId, usize), u32>>,
     pub(crate) retired: CancellationToken,
-}
-
-/// A served peer, as far as the plan needs to know it.
-struct Attendee {
-    consumer: usize,
-    /// `None` until the peer has told what it holds.
-    holds: Option<Bits>,
-    /// Chunks that were published and that the peer lacks.
-    outstanding: u32,
-    /// Bytes of chunks that were served in part.
-    partly: HashMap<u32, u64>,
-}
-
-impl Attendee {
-    /// The peer has one more chunk.
-    fn gained(&mut self, chunk: u32, chunks: u32, published: bool) {
-        self.partly.remove(&chunk);
-        if self.holds.get_or_insert_with(|| Bits::none(chunks)).set(chunk) && published {
-            self.outstanding = self.outstanding.saturating_sub(1);
-        }
-    }
 }
 
 /// A handle on a pool; the driver runs until it is retired.

@@ -1,6 +1,9 @@
 //! What to fetch next: in order, ahead of the peer that is furthest on, and never more than the bounds allow.
 
-use std::{collections::HashSet, sync::atomic::Ordering};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::atomic::Ordering,
+};
 
 use p2pbridge_adapters::SourceError;
 use tokio::time::{Duration, Instant};
@@ -78,6 +81,8 @@ impl Driver {
         // Nobody holds something that is wanted; something wanted finds nobody with room.
         let (mut lonely, mut starved, mut limited, mut unverifiable) = (false, false, false, false);
         let (mut asked, mut cut) = (HashSet::new(), false);
+        // Chunks that nobody has, or nobody could verify: others may go over the bound in their place.
+        let mut hopeless = HashSet::new();
         for want in &wants {
             if !asked.insert(want.block) || !matches!(self.blocks[want.block], State::Missing) {
                 continue;
@@ -92,6 +97,7 @@ impl Driver {
                     starved = true;
                     lonely |= held_by_nobody;
                     if held_by_nobody && exempt == Some(want.of) {
+                        hopeless.insert(want.of);
                         exempt = next_chunk.next();
                     }
                 }
@@ -103,9 +109,11 @@ impl Driver {
                 Err(Refusal::Unverifiable) => {
                     unverifiable = true;
                     if exempt == Some(want.of) {
+                        hopeless.insert(want.of);
                         exempt = next_chunk.next();
                     }
                 }
+                Err(Refusal::Bound) if hopeless.contains(&want.of) => {}
                 Err(Refusal::Bound) => {
                     self.shed(&chunks);
                     cut = true;
@@ -160,41 +168,56 @@ impl Driver {
         for consumer in self.learning() {
             self.want_all(&mut wanted, consumer, most);
         }
-        let attendees = lock(&shared.attendees);
-        for attendee in attendees.values() {
+        let (now, mut held_by_some) = (Instant::now(), HashMap::new());
+        let mut attendees = lock(&shared.attendees);
+        for attendee in attendees.values_mut() {
             let Some(holds) = &attendee.holds else { continue };
             let consumer = &shared.consumers[attendee.consumer];
             if self.learns(consumer.name) {
                 continue;
             }
-            let layout = &shared.names[consumer.name].binding.layout;
-            let mut room = window(&shared.common.limits, self.spool_rests.is_some(), layout.unit())
-                .saturating_sub(attendee.outstanding);
+            let name = &shared.names[consumer.name];
+            let layout = &name.binding.layout;
+            let window = window(&shared.common.limits, self.spool_rests.is_some(), layout.unit());
+            let mut room = attendee.room(window);
+            let mut brought = 0;
             let first = &mut self.first_open[attendee.consumer];
             while *first < layout.chunk_count() && consumer.availability.has(*first) {
                 *first += 1;
             }
             let lacks = |chunk: &u32| !holds.has(*chunk) && !consumer.availability.has(*chunk);
-            let first_ones = (*first..layout.chunk_count()).filter(lacks).take(room as usize);
+            let open = attendee.may_want(*first, layout.chunk_count());
+            let first_ones = open.filter(lacks).take(room as usize);
             let mut behind = *first;
             for chunk in first_ones {
                 if wanted.bytes > most {
                     break;
                 }
                 // What nobody holds takes no room from what is behind it.
-                if !self.reach.lonely || self.is_held(attendee.consumer, chunk) {
+                let at = (attendee.consumer, chunk);
+                if !self.reach.lonely
+                    || *held_by_some.entry(at).or_insert_with(|| self.is_held(at.0, chunk))
+                {
                     room -= 1;
                 }
-                behind = chunk + 1;
+                (behind, brought) = (chunk + 1, brought + 1);
                 self.want_chunk(&mut wanted, attendee.consumer, chunk, false);
             }
             let held = self.within_reach(attendee.consumer).iter().copied();
-            let held = held.filter(|chunk| *chunk >= behind).filter(lacks).take(room as usize);
+            let held = held.filter(|chunk| *chunk >= behind && attendee.passes(*chunk).is_none());
+            let held = held.filter(lacks).take(room as usize);
             for chunk in held {
                 if wanted.bytes > most {
                     break;
                 }
+                brought += 1;
                 self.want_chunk(&mut wanted, attendee.consumer, chunk, false);
+            }
+            if brought == 0 {
+                let published = || consumer.availability.snapshot().0;
+                if let Some(until) = attendee.is_full(published, &name.description, now) {
+                    self.wake_at = self.wake_at.min(until);
+                }
             }
         }
         wanted

@@ -2,7 +2,10 @@
 
 use tokio::time::{Duration, Instant};
 
-use super::driver::{Driver, State};
+use super::{
+    driver::{Driver, State},
+    lock,
+};
 use crate::relay::grid::Part;
 
 /// How often the chunks of a name are looked through.
@@ -52,10 +55,20 @@ impl Driver {
         }
         let mut found = std::mem::take(&mut self.reach.found);
         found.resize_with(self.shared.consumers.len(), Default::default);
+        let attendees = lock(&self.shared.attendees);
         for (consumer, (known, next)) in found.iter_mut().enumerate() {
             let to = &self.shared.consumers[consumer];
             let chunks = self.shared.names[to.name].binding.layout.chunk_count();
-            let is_new = |chunk: u32| !to.availability.has(chunk) && self.is_held(consumer, chunk);
+            let own = || attendees.values().filter(|attendee| attendee.consumer == consumer);
+            let is_new = |chunk: u32| {
+                !to.availability.has(chunk)
+                    && own().any(|attendee| attendee.may_take(chunk))
+                    && self.is_held(consumer, chunk)
+            };
+            // What has found no room may be for who has none: others have their turn.
+            if known.len() >= MOST {
+                known.clear();
+            }
             known.retain(|chunk| is_new(*chunk));
             for _ in 0..LOOKED_AT.min(chunks) {
                 if known.len() >= MOST {
@@ -69,6 +82,7 @@ impl Driver {
             }
             known.sort_unstable();
         }
+        drop(attendees);
         self.reach.found = found;
         self.reach.again = Some(now + LOOK);
         self.wake_at = self.wake_at.min(now + LOOK);

@@ -1,7 +1,6 @@
 //! The way in for served peers: reads what was published, and says what they lack.
 
 use std::{
-    collections::HashMap,
     ops::Range,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -17,8 +16,6 @@ use tokio_util::sync::CancellationToken;
 use super::{Attendee, Consumer, PoolName, Shared, lock};
 use crate::relay::grid::Block;
 
-/// Chunks, served in part, that are remembered for one peer.
-const MOST_PARTLY: usize = 1_000;
 /// Bytes for which room is made at once when a range is put together.
 const MOST_AT_ONCE: usize = 1 << 20;
 /// How long a reader waits for a chunk that is not here, or not any more.
@@ -166,12 +163,7 @@ impl ContentReader for Reader {
 
     fn attend(&self, peer: std::net::SocketAddr) -> Box<dyn Attendance> {
         let number = self.shared.next_attendee.fetch_add(1, Ordering::Relaxed);
-        let attendee = Attendee {
-            consumer: self.consumer,
-            holds: None,
-            outstanding: 0,
-            partly: HashMap::new(),
-        };
+        let attendee = Attendee::new(self.consumer);
         lock(&self.shared.attendees).insert(number, attendee);
         self.consumer().peers.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(%peer, overlay = %self.consumer().overlay, "a peer is served");
@@ -196,6 +188,10 @@ impl Served {
         &self.shared.names[self.consumer().name].binding.layout
     }
 
+    fn description(&self) -> &Description {
+        &self.shared.names[self.consumer().name].description
+    }
+
     /// A chunk that was served whole counts as held, whether the peer says so or not: some never do.
     fn note_taken(&self, range: &Range<u64>) {
         let layout = self.layout();
@@ -204,13 +200,8 @@ impl Served {
         for chunk in layout.chunks_of(range) {
             let whole = layout.chunk_range(chunk);
             let part = range.end.min(whole.end) - range.start.max(whole.start);
-            if attendee.partly.len() >= MOST_PARTLY && !attendee.partly.contains_key(&chunk) {
-                attendee.partly.clear();
-            }
-            let served = attendee.partly.entry(chunk).or_default();
-            *served += part;
-            if *served >= whole.end - whole.start {
-                attendee.gained(chunk, layout.chunk_count(), true);
+            if attendee.served(chunk, part, whole.end - whole.start) {
+                attendee.gained(chunk, true, self.description());
                 self.shared.wake.notify_one();
             }
         }
@@ -221,18 +212,21 @@ impl Attendance for Served {
     fn holds(&self, chunks: Bits) {
         if let Some(attendee) = lock(&self.shared.attendees).get_mut(&self.number) {
             let (published, _) = self.consumer().availability.snapshot();
-            let lacks = published.ones().filter(|chunk| !chunks.has(*chunk)).count();
-            attendee.outstanding = u32::try_from(lacks).unwrap_or(u32::MAX);
-            attendee.partly.retain(|chunk, _| !chunks.has(*chunk));
-            attendee.holds = Some(chunks);
+            attendee.holds(chunks, &published);
         }
         self.shared.wake.notify_one();
     }
 
     fn gained(&self, chunk: u32) {
-        let chunks = self.layout().chunk_count();
         if let Some(attendee) = lock(&self.shared.attendees).get_mut(&self.number) {
-            attendee.gained(chunk, chunks, self.consumer().availability.has(chunk));
+            attendee.gained(chunk, self.consumer().availability.has(chunk), self.description());
+        }
+        self.shared.wake.notify_one();
+    }
+
+    fn wants(&self, wants: bool) {
+        if let Some(attendee) = lock(&self.shared.attendees).get_mut(&self.number) {
+            attendee.wants(wants);
         }
         self.shared.wake.notify_one();
     }

@@ -258,11 +258,17 @@ async fn who_accepts_and_never_sends_is_given_up_and_who_never_accepts_is_waited
     let file = sample.hash;
     let telling = Sample { what: sample.what.clone(), hash: file, hashes: Vec::new() };
     let (go, gone) = oneshot::channel::<()>();
-    let (session, _script) = open(&rig, &sample, |mut peer| async move {
+    let (session, script) = open(&rig, &sample, |mut peer| async move {
         peer.tell(&telling, PartStatus::complete()).await;
         gone.await.unwrap();
         peer.send(Message::AcceptUpload).await;
-        while peer.packet_or_end().await.is_some() {}
+        assert_eq!(peer.ranges().await, [0..BLOCK]);
+        let mut last = Message::FileStatusRequest(file);
+        while last == Message::FileStatusRequest(file) {
+            last = peer.next().await;
+        }
+        // With the slot it may forget what it was asked for.
+        assert_eq!(last, Message::CancelTransfer);
     })
     .await;
     let session = session.unwrap();
@@ -275,6 +281,9 @@ async fn who_accepts_and_never_sends_is_given_up_and_who_never_accepts_is_waited
     tokio::time::pause();
     let error = session.fetch(0..BLOCK).await.unwrap_err();
     assert_eq!(error, SourceError::TimedOut(Duration::from_secs(60)));
+    let ended = Instant::now();
+    timeout(SOON, script).await.unwrap().unwrap();
+    assert!(ended.elapsed() < Duration::from_secs(9), "nothing more is waited for");
 }
 
 #[tokio::test]
@@ -354,6 +363,62 @@ async fn two_files_of_one_client_take_turns() {
     drop(rig);
     let (switches, slots) = timeout(SOON, script).await.unwrap().unwrap();
     assert!(switches >= 1 && slots <= 2, "{switches} switches between {hashes:?}, {slots} slots");
+}
+
+#[tokio::test]
+async fn a_session_that_is_dropped_gives_its_turn_on_when_its_ranges_have_come() {
+    let (rig, first, second) = (rig(), sample(400_000), sample(500_000));
+    let (file, next) = (first.hash, second.hash);
+    let telling = Sample { what: first.what.clone(), hash: file, hashes: Vec::new() };
+    let ((asked, is_asked), (go, gone)) = (oneshot::channel(), oneshot::channel::<()>());
+    let (session, script) = open(&rig, &first, |mut peer| async move {
+        let at = peer.stream.local_addr().unwrap();
+        peer.tell(&telling, PartStatus::complete()).await;
+        peer.send(Message::AcceptUpload).await;
+        assert_eq!(peer.ranges().await, [0..1000]);
+        asked.send(at).unwrap();
+        gone.await.unwrap();
+        peer.send_range(file, 0..1000).await;
+        assert!(matches!(peer.next().await, Message::FileNameRequest { file, .. } if file == next));
+        assert_eq!(peer.next().await, Message::FileStatusRequest(next));
+        peer.send(Message::FileStatus { file: next, parts: PartStatus::complete() }).await;
+        assert!(matches!(peer.next().await, Message::SourcesRequest { .. }));
+        assert_eq!(peer.ranges().await, [0..2000]);
+        peer.send_range(next, 0..2000).await;
+    })
+    .await;
+    let session = session.unwrap();
+    until(&session, 0, true).await;
+    let fetch = tokio::spawn({
+        let session = session.clone();
+        async move { session.fetch(0..1000).await }
+    });
+    let at = timeout(SOON, is_asked).await.unwrap().unwrap();
+    fetch.abort();
+    assert!(fetch.await.unwrap_err().is_cancelled());
+    let (mut changes, waste) = (session.changes(), session.waste());
+    drop(session);
+    let end = async { while changes.changed().await.is_ok() {} };
+    timeout(SOON, end).await.unwrap();
+
+    let opened = tokio::spawn({
+        let (leecher, what) = (rig.leecher.clone(), second.what.clone());
+        async move { leecher.open(what, at).await }
+    });
+    let link = rig.clients.link_to(at).await.unwrap();
+    let courtesy = rig.leecher.courtesies.of(link.client().key(), Instant::now());
+    let waits = async {
+        while !courtesy.is_wanted() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, waits).await.expect("the turn is not free");
+    go.send(()).unwrap();
+    let session = timeout(SOON, opened).await.unwrap().unwrap().unwrap();
+    until(&session, 0, true).await;
+    assert_eq!(session.fetch(0..2000).await, Ok(content(0..2000)));
+    assert_eq!(waste.total(), 1000);
+    timeout(SOON, script).await.unwrap().unwrap();
 }
 
 #[tokio::test]

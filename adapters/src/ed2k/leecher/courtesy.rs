@@ -31,6 +31,8 @@ const POLITE: Duration = Duration::from_secs(600);
 /// What each rude question costs; at [`BANNED`] aMule bans a client.
 const RUDE: u32 = 3;
 const BANNED: u32 = 10;
+/// Clients above which those that have hung up are looked for: nothing is kept of their slots.
+const TIDY: usize = 64;
 /// Clients that are remembered after all sessions with them have ended.
 const REMEMBERED: usize = 4096;
 /// Files of a client whose ranges are remembered after the sessions for them have ended.
@@ -44,6 +46,9 @@ impl Courtesies {
     /// That of a client.
     pub(super) fn of(&self, client: Key, now: Instant) -> Arc<Courtesy> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= TIDY && !known.contains_key(&client) {
+            known.values().for_each(|one| one.tidy());
+        }
         if known.len() >= REMEMBERED && !known.contains_key(&client) {
             known.retain(|_, one| Arc::strong_count(one) > 1 || one.lock().asked_since(now));
         }
@@ -95,13 +100,31 @@ pub(super) struct Turn {
     pub(super) since: Instant,
 }
 
-/// A session takes part while this lives.
+/// A session takes part until this ends.
 #[derive(Debug)]
-pub(super) struct Taking(pub(super) Arc<Courtesy>);
+pub(super) struct Taking {
+    courtesy: Arc<Courtesy>,
+    counts: bool,
+}
+
+impl Taking {
+    /// In what it takes part.
+    pub(super) fn courtesy(&self) -> &Arc<Courtesy> {
+        &self.courtesy
+    }
+
+    /// The session wants nothing more.
+    pub(super) fn end(&mut self) {
+        if std::mem::replace(&mut self.counts, false) {
+            self.courtesy.sessions.send_modify(|sessions| *sessions = sessions.saturating_sub(1));
+        }
+    }
+}
 
 impl Drop for Taking {
     fn drop(&mut self) {
-        self.0.sessions.send_modify(|sessions| *sessions = sessions.saturating_sub(1));
+        self.end();
+        self.courtesy.tidy();
     }
 }
 
@@ -109,7 +132,7 @@ impl Courtesy {
     /// A session begins.
     pub(super) fn take_part(self: Arc<Self>) -> Taking {
         self.sessions.send_modify(|sessions| *sessions += 1);
-        Taking(self)
+        Taking { courtesy: self, counts: true }
     }
 
     /// Waits until a session takes part.
@@ -181,6 +204,14 @@ impl Courtesy {
         self.of(link).may_ask(now)
     }
 
+    /// Nothing is kept of a slot whose connection has ended.
+    fn tidy(&self) {
+        let mut state = self.lock();
+        if state.link.upgrade().is_none_or(|link| link.is_closed()) {
+            state.end_slot();
+        }
+    }
+
     /// The state of this connection: a new one begins without file and slot. Who kept no place for us has forgotten us
     /// with the old one.
     fn of(&self, link: &Arc<Link>) -> MutexGuard<'_, State> {
@@ -247,7 +278,14 @@ impl Drop for Waits<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::testing::{SOON, Sample, open, rig, sample, until},
+        *,
+    };
+    use crate::{
+        SourceError,
+        ed2k::wire::transfer::{Message, PartStatus},
+    };
 
     #[tokio::test(start_paused = true)]
     async fn a_slot_is_asked_for_as_often_as_amule_bears() {
@@ -264,6 +302,50 @@ mod tests {
         courtesy.lock().queued = false;
         courtesy.lock().change_link(Weak::new());
         assert_eq!([asked(), asked(), asked(), asked(), asked()], [true, true, true, true, false]);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_of_a_slot_that_has_ended_with_its_connection() {
+        let (rig, sample) = (rig(), sample(400_000));
+        let telling = Sample { what: sample.what.clone(), hash: sample.hash, hashes: Vec::new() };
+        let (session, _script) = open(&rig, &sample, |mut peer| async move {
+            peer.tell(&telling, PartStatus::complete()).await;
+            peer.send(Message::AcceptUpload).await;
+            // It hangs up instead of sending them.
+            peer.ranges().await;
+        })
+        .await;
+        let session = session.unwrap();
+        until(&session, 0, true).await;
+        let known = rig.leecher.courtesies.0.lock().unwrap().values().next().cloned();
+        let courtesy = known.unwrap();
+        assert!(courtesy.lock().slot && courtesy.lock().ranges.len() == 1);
+        assert!(matches!(session.fetch(0..1000).await, Err(SourceError::Closed(_))));
+        let emptied = async {
+            while courtesy.lock().slot || !courtesy.lock().ranges.is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(SOON, emptied).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn slots_of_clients_that_have_gone_are_looked_for_when_others_come() {
+        let courtesies = Courtesies::default();
+        let client = |number: u8| Key { hash: [number; 16], ip: [198, 51, 100, number].into() };
+        let first = courtesies.of(client(0), Instant::now());
+        drop(first.ranges(&[1; 16]));
+        let used = first.ranges(&[2; 16]);
+        first.lock().slot = true;
+        for number in 0..64 {
+            courtesies.of(client(number), Instant::now());
+        }
+        assert!(first.lock().slot && first.lock().ranges.len() == 2);
+        courtesies.of(client(64), Instant::now());
+        assert!(!first.lock().slot && first.lock().ranges.len() == 1);
+        drop(used);
+        courtesies.of(client(65), Instant::now());
+        assert!(first.lock().ranges.is_empty());
     }
 
     #[tokio::test]

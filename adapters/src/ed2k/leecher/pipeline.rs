@@ -39,7 +39,7 @@ pub(super) struct Asked(Arc<Mutex<HashSet<(u64, u64)>>>);
 impl Asked {
     /// The slot has ended.
     pub(super) fn clear(&self) {
-        self.lock().clear();
+        *self.lock() = HashSet::new();
     }
 
     /// Whether a session has them.
@@ -280,10 +280,10 @@ impl Pipeline {
         }
     }
 
-    /// Ends every fetch.
+    /// Ends every fetch. What was asked for them cannot be taken back.
     pub(super) fn fail(&mut self, error: &SourceError) {
         self.todo.clear();
-        self.out.clear();
+        self.out.iter_mut().for_each(|out| out.wanting.clear());
         while let Some((_, fetch)) = self.fetches.pop_first() {
             self.waste.add(fetch.came());
             let _ = fetch.reply.send(Err(error.clone()));

@@ -194,7 +194,10 @@ async fn what_no_fetch_gives_is_wasted_in_every_form() {
     let (mut pipeline, _answer) = asked();
     pipeline.take(0, &content(0..300), now).unwrap();
     pipeline.fail(&SourceError::Closed("test".into()));
-    assert_eq!(pipeline.waste.total(), 300);
+    assert_eq!((pipeline.waste.total(), pipeline.is_waiting()), (300, true));
+    assert_eq!(pipeline.take(300, &content(300..1000), now), Ok(700));
+    assert_eq!((pipeline.waste.total(), pipeline.is_waiting()), (1000, false));
+    assert_eq!(pipeline.unasked, 0, "it was asked for");
 }
 
 #[tokio::test]

@@ -58,8 +58,6 @@ pub(super) struct Session {
     clients: Arc<Clients>,
     sources: Option<Arc<SourceBook>>,
     courtesy: Arc<Courtesy>,
-    /// Counted among the sessions with this client.
-    taking: Option<Taking>,
     shared: Arc<Shared>,
     changes: watch::Sender<u64>,
     pipeline: Pipeline,
@@ -81,6 +79,8 @@ pub(super) struct Session {
     heard: Instant,
     used: Instant,
     locates: VecDeque<(u16, oneshot::Sender<Option<Recovery>>)>,
+    /// Counted among the sessions with this client. Dropped last: nothing of the slot is in use here then.
+    taking: Taking,
 }
 
 /// How far the client has been asked.
@@ -104,14 +104,13 @@ impl Session {
         changes: watch::Sender<u64>,
     ) -> Self {
         let now = Instant::now();
-        let pipeline = Pipeline::new(taking.0.ranges(&file.hash), shared.waste.clone());
+        let pipeline = Pipeline::new(taking.courtesy().ranges(&file.hash), shared.waste.clone());
         Self {
             download,
             file,
             clients,
             sources,
-            courtesy: taking.0.clone(),
-            taking: Some(taking),
+            courtesy: taking.courtesy().clone(),
             shared,
             changes,
             pipeline,
@@ -127,6 +126,7 @@ impl Session {
             heard: now,
             used: now,
             locates: VecDeque::new(),
+            taking,
         }
     }
 
@@ -141,6 +141,7 @@ impl Session {
             Err(end) => end,
         };
         self.pipeline.fail(&end);
+        let is_silent = matches!(end, SourceError::TimedOut(_));
         let (remote, wasted) = (self.download.link.remote(), self.shared.waste.total());
         debug!(%remote, %end, wasted, "a session with a source has ended");
         // Only this task sets it.
@@ -149,7 +150,7 @@ impl Session {
         let (changes, _) = watch::channel(0);
         // Whoever looks at the session learns of its end.
         drop(std::mem::replace(&mut self.changes, changes));
-        self.leave().await;
+        self.leave(is_silent).await;
     }
 
     async fn work(
@@ -376,26 +377,36 @@ impl Session {
         Ok(())
     }
 
-    /// Leaves the client as others need it: without ranges of this file in its queue, and with its slot for a while.
-    async fn leave(mut self) {
+    /// Leaves the client as others need it: without ranges of this file in its queue, and with its slot for a while. From
+    /// one that is silent nothing more is expected: it gets its slot back, and with it what was asked for is forgotten.
+    async fn leave(mut self, is_silent: bool) {
         let link = self.download.link.clone();
         if !self.linked || link.is_closed() || !self.has_slot() {
             return;
         }
-        self.taking = None;
-        self.pipeline.withdraw();
-        let drained = timeout(DRAINING, self.drain()).await.is_ok();
-        self.turn = None;
-        if drained && timeout(KEPT, self.keep()).await.is_ok() {
+        self.taking.end();
+        let comes = !is_silent || !self.pipeline.is_waiting();
+        if comes && timeout(DRAINING, self.drain()).await == Ok(true) {
+            self.turn = None;
+            if timeout(KEPT, self.keep()).await.is_ok() {
+                return;
+            }
+        }
+        if link.is_closed() {
             return;
         }
         self.courtesy.given_back(&link);
         let _ = self.send(&Message::CancelTransfer).await;
     }
 
-    /// Waits for what was asked for.
-    async fn drain(&mut self) {
-        while self.pipeline.is_waiting() && self.hear().await {}
+    /// Waits for what was asked for; `false` when not all of it comes.
+    async fn drain(&mut self) -> bool {
+        while self.pipeline.is_waiting() {
+            if !self.hear().await {
+                return false;
+            }
+        }
+        true
     }
 
     /// Waits until somebody else uses the slot, or it is gone.

@@ -2,6 +2,7 @@
 //! the seeder and the leecher are two faces over this.
 
 mod client;
+mod dial;
 mod dialling;
 mod download;
 mod greet;
@@ -272,61 +273,6 @@ impl Clients {
             Ok(Err(_)) => Err(cannot("it is not waited for any more")),
             Err(_) => Err(ConnectError::TimedOut(CALLING_BACK)),
         }
-    }
-
-    /// Connects and greets; in the way that the client is said to want, and else in the other one.
-    async fn dial(self: &Arc<Self>, endpoint: SocketAddr) -> Result<Arc<Link>, ConnectError> {
-        if endpoint.port() == 0 || endpoint.ip().is_unspecified() {
-            return Err(ConnectError::Unreachable("no such address".to_owned()));
-        }
-        let hint = self.hint_of(&endpoint);
-        let wanted = hint.crypt.requests || hint.crypt.requires;
-        let hidden = match self.obfuscation {
-            Obfuscation::Off => None,
-            Obfuscation::Accepted => hint.hash.filter(|_| wanted),
-            Obfuscation::Required => {
-                let unknown = || ConnectError::Protocol("its user hash is not known".to_owned());
-                Some(hint.hash.ok_or_else(unknown)?)
-            }
-        };
-        let other = match (hidden, self.obfuscation) {
-            // What it is said to require may be wrong.
-            (Some(_), Obfuscation::Accepted) => Some(None),
-            (None, Obfuscation::Accepted) => hint.hash.map(Some),
-            _ => None,
-        };
-        let mut made = self.try_dial(endpoint, hidden).await;
-        if let (Err((_, true)), Some(other)) = (&made, other) {
-            debug!(overlay = %self.overlay, %endpoint, obfuscated = other.is_some(), "tried again");
-            made = self.try_dial(endpoint, other).await;
-        }
-        made.map_err(|(error, _)| error)
-    }
-
-    /// One attempt; the error says whether another way of speaking may help.
-    async fn try_dial(
-        self: &Arc<Self>,
-        endpoint: SocketAddr,
-        hash: Option<Hash>,
-    ) -> Result<Arc<Link>, (ConnectError, bool)> {
-        let ticket = self.admission.admit(endpoint).ok_or((ConnectError::Full, false))?;
-        let stream = greet::connect(endpoint, self.source_for(&endpoint))
-            .await
-            .map_err(|error| (ConnectError::Unreachable(error.to_string()), false))?;
-        let greeted = greet::greet(stream, &self.ours(), hash.as_ref()).await.map_err(|error| {
-            self.count(&error);
-            let other_way = matches!(
-                error,
-                LinkError::Closed
-                    | LinkError::Io(_)
-                    | LinkError::Obfuscation(_)
-                    | LinkError::Silent(_)
-            );
-            (connect_error(error), other_way)
-        })?;
-        self.meet(endpoint, greeted, ticket, Some(endpoint))
-            .await
-            .map_err(|error| (connect_error(error), false))
     }
 
     /// From where connections to an address are made: a single address at which the bridge listens, so that clients

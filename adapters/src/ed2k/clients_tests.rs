@@ -179,6 +179,36 @@ async fn obfuscation_is_spoken_where_it_is_wanted_and_tried_where_plain_words_fa
 }
 
 #[tokio::test]
+async fn only_who_answers_in_neither_way_of_speaking_has_sent_something_bad() {
+    let one = Hub::start(*b"abcdef", Obfuscation::Accepted);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    one.clients.hint(at, Hint { hash: Some([1; 16]), crypt: Crypt::from_bits(3) });
+    let dial = || {
+        let clients = one.clients.clone();
+        tokio::spawn(async move { clients.link_to(at).await })
+    };
+    let answer = async |bytes: &[u8]| {
+        let (mut stream, _) = soon(listener.accept()).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        stream
+    };
+    let nonsense = [0x5A; 300];
+    let made = dial();
+    let _hidden = answer(&nonsense).await;
+    let _plain = answer(&nonsense).await;
+    assert!(matches!(soon(made).await.unwrap(), Err(ConnectError::Protocol(_))));
+    one.until_bad(Flaw::Malformed, 1).await;
+    let made = dial();
+    let _hidden = answer(&nonsense).await;
+    let theirs = Greeting { hash: [5; 16], ..Greeting::default() };
+    let _plain = answer(&theirs.answer().to_bytes()).await;
+    assert!(!soon(made).await.unwrap().unwrap().is_obfuscated());
+    one.until_bad(Flaw::Malformed, 1).await;
+    one.stop().await;
+}
+
+#[tokio::test]
 async fn who_gives_up_a_connection_leaves_no_trace() {
     let one = Hub::start(*b"abcdef", Obfuscation::Accepted);
     // It takes connections and never answers.

@@ -40,6 +40,8 @@ use crate::{Description, Leecher, SourceError, SourceSession, Waste, waste::Awai
 
 /// How long a client may take to tell what it has of a file.
 const TELLING: Duration = Duration::from_secs(30);
+/// How long a session may take to begin: longer, so that it finds out by itself who tells nothing.
+const OPENING: Duration = Duration::from_secs(32);
 /// How long a client may take to give hashes of blocks.
 const LOCATING: Duration = Duration::from_secs(15);
 /// Fetches of one session that may be under way; more wait.
@@ -92,8 +94,8 @@ impl Leecher for Ed2kLeecher {
         tokio::spawn(task.run(asked, stop.clone()));
         let _stop = stop.drop_guard();
         let session = Ed2kSession { file, shared, questions, changes: changes.clone(), _stop };
-        match timeout(TELLING, changes.changed()).await {
-            Err(_) => Err(SourceError::TimedOut(TELLING)),
+        match timeout(OPENING, changes.changed()).await {
+            Err(_) => Err(SourceError::TimedOut(OPENING)),
             Ok(Err(_)) => Err(session.end()),
             Ok(Ok(())) => Ok(Arc::new(session)),
         }
@@ -225,3 +227,5 @@ mod testing;
 #[cfg(test)]
 #[path = "leecher_tests.rs"]
 mod tests;
+#[cfg(test)]
+mod turns_tests;

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use p2pbridge_adapters::{
-    BadInput, Flaw, Leecher, SourceError, SourceSession,
+    BadInput, Flaw, Leecher, Party, SourceError, SourceSession,
     bittorrent::{
         leecher::BtLeecher,
         wire::peer::{Block, Features, Message},
@@ -13,6 +13,7 @@ use tokio::{
     io::AsyncWriteExt,
     net::TcpListener,
     task::{JoinHandle, yield_now},
+    time::{pause, resume},
 };
 
 use crate::{
@@ -210,4 +211,29 @@ async fn what_is_wrong_in_a_source_is_counted() {
     raw.say(Message::Bitfield(Bytes::from_static(&[0, 0]))).await;
     assert!(matches!(soon(opening).await.unwrap(), Err(SourceError::Protocol(_))));
     until_bad(&bad, Flaw::Malformed, 2).await;
+    // Blocks for which nobody has asked.
+    let opening = open();
+    let (stream, _) = soon(door.accept()).await.expect("a caller");
+    let mut raw = Raw::greet(stream, memory.hash(), FAST).await.expect("a greeting");
+    raw.say(Message::Bitfield(Bytes::from_static(&[0xFF]))).await;
+    let session = soon(opening).await.unwrap().expect("a session");
+    for _ in 0..4097 {
+        raw.say(Message::Piece { piece: 7, begin: 0, data: Bytes::from_static(b"x") }).await;
+    }
+    until_bad(&bad, Flaw::Unexpected, 1).await;
+    assert_eq!(bad.of(Party::Peer, Flaw::Malformed), 2);
+    drop((session, raw));
+    // Nothing comes of what was asked.
+    let opening = open();
+    let (stream, _) = soon(door.accept()).await.expect("a caller");
+    let mut raw = Raw::greet(stream, memory.hash(), FAST).await.expect("a greeting");
+    raw.say(Message::Bitfield(Bytes::from_static(&[0xFF]))).await;
+    let session = soon(opening).await.unwrap().expect("a session");
+    raw.say(Message::Unchoke).await;
+    let chunk = fetch(&session, 0..16_384);
+    raw.request().await;
+    pause();
+    assert!(matches!(chunk.await.unwrap(), Err(SourceError::TimedOut(_))));
+    resume();
+    until_bad(&bad, Flaw::Silent, 1).await;
 }

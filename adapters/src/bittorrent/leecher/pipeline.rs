@@ -6,10 +6,11 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::super::wire::peer::{BLOCK, Block};
-use crate::{SourceError, Waste};
+use crate::{Flaw, SourceError, Waste};
 
 /// Requests under way at the start.
 const FIRST_WINDOW: usize = 64;
@@ -56,6 +57,27 @@ pub(super) enum Taken {
     Wanted,
     /// It was not asked for, or is no longer wanted.
     Unwanted,
+}
+
+/// Why a block ends the session.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub(super) enum BadBlock {
+    /// It is not of the length that was asked for.
+    #[error("{came} bytes came where {asked} were asked")]
+    Length { came: u32, asked: u32 },
+    /// Too many came for which nobody had asked.
+    #[error("more than {MAX_UNASKED} blocks that were not asked for")]
+    Unasked,
+}
+
+impl BadBlock {
+    /// What the peer did wrong.
+    pub(super) fn flaw(&self) -> Flaw {
+        match self {
+            Self::Length { .. } => Flaw::Malformed,
+            Self::Unasked => Flaw::Unexpected,
+        }
+    }
 }
 
 impl Pipeline {
@@ -128,7 +150,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// When it is not of the length that was asked for, or too many came that nobody had asked for.
-    pub(super) fn take(&mut self, piece: u32, begin: u32, data: &Bytes) -> Result<Taken, String> {
+    pub(super) fn take(&mut self, piece: u32, begin: u32, data: &Bytes) -> Result<Taken, BadBlock> {
         let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
         let block = Block { piece, begin, length };
         self.withdrawn.remove(&block);
@@ -157,17 +179,17 @@ impl Pipeline {
     }
 
     /// A block that is about to be asked for again, or that nobody wants.
-    fn take_unasked(&mut self, block: &Block) -> Result<Vec<u64>, String> {
+    fn take_unasked(&mut self, block: &Block) -> Result<Vec<u64>, BadBlock> {
         let same_place = |asked: &Block| (asked.piece, asked.begin) == (block.piece, block.begin);
         if let Some(asked) = self.asked.keys().find(|asked| same_place(asked)) {
-            return Err(format!("{} bytes came where {} were asked", block.length, asked.length));
+            return Err(BadBlock::Length { came: block.length, asked: asked.length });
         }
         if let Some(at) = self.todo.iter().position(|(_, todo)| todo == block) {
             return Ok(self.todo.remove(at).map(|(id, _)| id).into_iter().collect());
         }
         self.unasked += 1;
         if self.unasked > MAX_UNASKED {
-            return Err(format!("more than {MAX_UNASKED} blocks that were not asked for"));
+            return Err(BadBlock::Unasked);
         }
         Ok(Vec::new())
     }
@@ -390,11 +412,13 @@ mod tests {
         let _answer = fetch(&mut pipeline, 0..16_384);
         pipeline.ask().unwrap();
         let error = pipeline.take(0, 0, &Bytes::from_static(b"short")).unwrap_err();
-        assert_eq!(error, "5 bytes came where 16384 were asked");
+        assert_eq!(error, BadBlock::Length { came: 5, asked: 16_384 });
         assert_eq!(pipeline.waste.total(), 5);
         let one = Bytes::from_static(b"x");
-        let end = (0..=MAX_UNASKED).find(|_| pipeline.take(7, 7, &one).is_err());
-        assert_eq!(end, Some(MAX_UNASKED));
+        let mut flood = (0..=MAX_UNASKED).filter_map(|_| pipeline.take(7, 7, &one).err());
+        assert_eq!(flood.next(), Some(BadBlock::Unasked));
+        drop(flood);
+        assert_eq!(pipeline.unasked, MAX_UNASKED + 1);
     }
 
     #[test]

@@ -13,14 +13,14 @@ use tracing::debug;
 
 use super::{
     super::{
-        connection::Connection,
+        connection::{Connection, ConnectionError},
         wire::{
             extension::ExtendedHandshake,
             peer::{Block, Message},
         },
     },
     MAX_FETCHES, Question, Shared, chunks,
-    pipeline::{Pipeline, Taken},
+    pipeline::{BadBlock, Pipeline, Taken},
     source_error,
 };
 use crate::{BadInput, Description, Flaw, Party, SourceError};
@@ -90,9 +90,6 @@ impl Session {
             Ok(()) => SourceError::Closed("the bridge has closed it".into()),
             Err(end) => end,
         };
-        if matches!(end, SourceError::Protocol(_)) {
-            self.bad_input.add(Party::Peer, Flaw::Malformed);
-        }
         self.pipeline.fail(&end);
         debug!(%end, wasted = self.shared.waste.total(), "a session with a source has ended");
         // Only this task sets it.
@@ -111,8 +108,8 @@ impl Session {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 driven = self.connection.drive() => {
-                    driven.map_err(source_error)?;
-                    while let Some(message) = self.connection.next().map_err(source_error)? {
+                    driven.map_err(|error| self.failed(error))?;
+                    while let Some(message) = self.next()? {
                         self.on_message(message)?;
                     }
                 }
@@ -136,11 +133,16 @@ impl Session {
         }
     }
 
+    fn next(&mut self) -> Result<Option<Message>, SourceError> {
+        self.connection.next().map_err(|error| self.failed(error))
+    }
+
     fn on_message(&mut self, message: Message) -> Result<(), SourceError> {
         match message {
             Message::Piece { piece, begin, data } => {
                 let taken = self.pipeline.take(piece, begin, &data);
-                if taken.map_err(SourceError::Protocol)? == Taken::Wanted {
+                let bad = |block: BadBlock| self.bad(block.flaw(), block.to_string());
+                if taken.map_err(bad)? == Taken::Wanted {
                     self.progress = Instant::now();
                 }
             }
@@ -160,7 +162,7 @@ impl Session {
             Message::Reject(block) => self.pipeline.rejected(block, self.choked),
             Message::Bitfield(bits) => {
                 let held = Bits::from_bytes(&bits, chunks(&self.what));
-                let wrong = || SourceError::Protocol("a bitfield of another torrent".into());
+                let wrong = || self.bad(Flaw::Malformed, "a bitfield of another torrent".into());
                 self.hold(held.ok_or_else(wrong)?);
             }
             Message::HaveAll => self.hold(Bits::all(chunks(&self.what))),
@@ -194,7 +196,8 @@ impl Session {
 
     fn gain(&mut self, piece: u32) -> Result<(), SourceError> {
         if piece >= chunks(&self.what) {
-            return Err(SourceError::Protocol(format!("it tells of piece {piece}, which is none")));
+            let problem = format!("it tells of piece {piece}, which is none");
+            return Err(self.bad(Flaw::Malformed, problem));
         }
         let gained = self.shared.held.write().unwrap_or_else(PoisonError::into_inner).set(piece);
         if gained {
@@ -225,15 +228,28 @@ impl Session {
     }
 
     fn look_at(&mut self, now: Instant) -> Result<(), SourceError> {
-        self.connection.look_at(now).map_err(source_error)?;
+        self.connection.look_at(now).map_err(|error| self.failed(error))?;
         let waited = now.saturating_duration_since(self.progress);
         if self.choked {
             if self.pipeline.fetches() > 0 && waited >= CHOKED_TIME {
                 self.pipeline.fail(&SourceError::TimedOut(CHOKED_TIME));
             }
         } else if self.pipeline.is_waiting() && waited >= BLOCK_TIME {
+            self.bad_input.add(Party::Peer, Flaw::Silent);
             return Err(SourceError::TimedOut(BLOCK_TIME));
         }
         Ok(())
+    }
+
+    /// The connection has failed, which may be the peer's fault.
+    fn failed(&self, error: ConnectionError) -> SourceError {
+        error.count(&self.bad_input);
+        source_error(error)
+    }
+
+    /// The peer has sent what ends the session.
+    fn bad(&self, flaw: Flaw, problem: String) -> SourceError {
+        self.bad_input.add(Party::Peer, flaw);
+        SourceError::Protocol(problem)
     }
 }

@@ -26,7 +26,7 @@ use super::{
     pipeline::Pipeline,
     source_error,
 };
-use crate::SourceError;
+use crate::{Flaw, SourceError};
 
 /// A client that sends nothing of what it was asked for so long is given up: a part may have to be fetched first, where
 /// it is a bridge itself.
@@ -352,11 +352,11 @@ impl Session {
         }
         let answers_by = self.progress + TELLING;
         if self.linked && self.stage == Stage::Asked && now >= answers_by {
-            return Err(SourceError::TimedOut(TELLING));
+            return Err(self.silent(TELLING));
         }
         if self.has_slot() {
             if self.pipeline.is_waiting() && now.duration_since(self.progress) >= BLOCK_TIME {
-                return Err(SourceError::TimedOut(BLOCK_TIME));
+                return Err(self.silent(BLOCK_TIME));
             }
             if now.saturating_duration_since(self.used) >= IDLE {
                 return Err(SourceError::Closed("nothing was wanted of it for long".into()));
@@ -375,6 +375,12 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// The client has not done in time what it was asked for.
+    fn silent(&self, time: Duration) -> SourceError {
+        self.download.link.sent_bad(Flaw::Silent);
+        SourceError::TimedOut(time)
     }
 
     /// Leaves the client as others need it: without ranges of this file in its queue, and with its slot for a while. From

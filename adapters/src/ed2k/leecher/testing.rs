@@ -12,7 +12,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    Host,
+    Flaw, Host, Party,
     ed2k::{
         clients::{ClientsConfig, Link, Uploads},
         config::Obfuscation,
@@ -253,4 +253,9 @@ pub(super) async fn ended(session: &Arc<dyn SourceSession>) -> SourceError {
     let wait = async { while changes.changed().await.is_ok() {} };
     timeout(SOON * 10, wait).await.unwrap();
     session.fetch(0..1).await.unwrap_err()
+}
+
+/// How often clients were silent.
+pub(super) fn silent(rig: &Rig) -> u64 {
+    rig.clients.bad_input().of(Party::Peer, Flaw::Silent)
 }

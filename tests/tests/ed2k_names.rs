@@ -118,9 +118,11 @@ async fn folder(how: Make) {
         served += length;
         pieces += length.div_ceil(PIECE) + 1;
         eventually("the ledger having it", 15, async || {
-            let records = usage(&bridge).await;
-            assert!(sum(&records, "bytes_verified") <= served, "{records:?}");
-            (sum(&records, "bytes_verified") == served).then_some(())
+            // Pieces at the borders have bytes of the neighbours, where no padding is between them.
+            let verified = sum(&usage(&bridge).await, "bytes_verified");
+            let most = if is_composed { served } else { pieces * PIECE };
+            assert!(verified <= most, "{verified} bytes");
+            (verified >= served).then_some(())
         })
         .await;
     }

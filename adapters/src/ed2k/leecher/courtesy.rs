@@ -35,8 +35,6 @@ const BANNED: u32 = 10;
 const TIDY: usize = 64;
 /// Clients that are remembered after all sessions with them have ended.
 const REMEMBERED: usize = 4096;
-/// Files of a client whose ranges are remembered after the sessions for them have ended.
-const REMEMBERED_FILES: usize = 256;
 
 /// The courtesies of one overlay's leecher.
 #[derive(Debug, Default)]
@@ -73,7 +71,7 @@ struct State {
     file: Option<Hash>,
     slot: bool,
     /// What was asked for in that slot.
-    ranges: HashMap<Hash, Asked>,
+    ranges: Asked,
     /// Whether the client keeps a place for us in its queue.
     queued: bool,
     /// When a slot was last asked for, and how rude that was.
@@ -185,13 +183,9 @@ impl Courtesy {
         state.queued = false;
     }
 
-    /// The ranges of a file that the client was asked for in its slot.
-    pub(super) fn ranges(&self, file: &Hash) -> Asked {
-        let mut state = self.lock();
-        if state.ranges.len() >= REMEMBERED_FILES {
-            state.ranges.retain(|_, asked| asked.is_shared());
-        }
-        state.ranges.entry(*file).or_default().clone()
+    /// The ranges that the client was asked for in its slot.
+    pub(super) fn ranges(&self) -> Asked {
+        self.lock().ranges.clone()
     }
 
     /// Whether the client gives us its slot on this connection.
@@ -238,8 +232,7 @@ impl State {
 
     fn end_slot(&mut self) {
         self.slot = false;
-        self.ranges.values().for_each(Asked::clear);
-        self.ranges.retain(|_, asked| asked.is_shared());
+        self.ranges.clear();
     }
 
     fn may_ask(&mut self, now: Instant) -> bool {
@@ -319,10 +312,10 @@ mod tests {
         until(&session, 0, true).await;
         let known = rig.leecher.courtesies.0.lock().unwrap().values().next().cloned();
         let courtesy = known.unwrap();
-        assert!(courtesy.lock().slot && courtesy.lock().ranges.len() == 1);
+        assert!(courtesy.lock().slot);
         assert!(matches!(session.fetch(0..1000).await, Err(SourceError::Closed(_))));
         let emptied = async {
-            while courtesy.lock().slot || !courtesy.lock().ranges.is_empty() {
+            while courtesy.lock().slot || courtesy.ranges().count() > 0 {
                 tokio::task::yield_now().await;
             }
         };
@@ -334,18 +327,14 @@ mod tests {
         let courtesies = Courtesies::default();
         let client = |number: u8| Key { hash: [number; 16], ip: [198, 51, 100, number].into() };
         let first = courtesies.of(client(0), Instant::now());
-        drop(first.ranges(&[1; 16]));
-        let used = first.ranges(&[2; 16]);
+        first.ranges().note(0..1);
         first.lock().slot = true;
         for number in 0..64 {
             courtesies.of(client(number), Instant::now());
         }
-        assert!(first.lock().slot && first.lock().ranges.len() == 2);
+        assert!(first.lock().slot && first.ranges().count() == 1);
         courtesies.of(client(64), Instant::now());
-        assert!(!first.lock().slot && first.lock().ranges.len() == 1);
-        drop(used);
-        courtesies.of(client(65), Instant::now());
-        assert!(first.lock().ranges.is_empty());
+        assert!(!first.lock().slot && first.ranges().count() == 0);
     }
 
     #[tokio::test]

@@ -31,8 +31,8 @@ const MAX_REMEMBERED: usize = 1 << 16;
 
 pub(super) type Reply = oneshot::Sender<Result<Bytes, SourceError>>;
 
-/// Ranges of a file that a client was asked for in the slot that it gives us: eMule never answers the same one twice.
-/// Sessions that follow each other in one slot share them.
+/// Ranges that a client was asked for in the slot that it gives us: eMule never answers the same one twice, whichever file it
+/// is of. All sessions with a client share them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Asked(Arc<Mutex<HashSet<(u64, u64)>>>);
 
@@ -42,9 +42,14 @@ impl Asked {
         *self.lock() = HashSet::new();
     }
 
-    /// Whether a session has them.
-    pub(super) fn is_shared(&self) -> bool {
-        Arc::strong_count(&self.0) > 1
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn note(&self, range: Range<u64>) {
+        self.lock().insert((range.start, range.end));
     }
 
     fn lock(&self) -> MutexGuard<'_, HashSet<(u64, u64)>> {
@@ -154,10 +159,11 @@ impl Pipeline {
                 continue;
             }
             let length = range.end - range.start;
-            if asked.contains(&(range.start, range.end)) && length > 1 {
-                let middle = range.start + length / 2;
-                self.todo.push_front((id, middle..range.end));
-                self.todo.push_front((id, range.start..middle));
+            if asked.contains(&(range.start, range.end))
+                && let Some(cut) = cut(&range, &asked)
+            {
+                self.todo.push_front((id, cut..range.end));
+                self.todo.push_front((id, range.start..cut));
                 continue;
             }
             if asked.len() < MAX_REMEMBERED {
@@ -329,6 +335,15 @@ impl Pipeline {
         }
         Ok(())
     }
+}
+
+/// Where a range is cut in two that were not asked for, near its middle if that can be; none if it cannot be cut.
+fn cut(range: &Range<u64>, asked: &HashSet<(u64, u64)>) -> Option<u64> {
+    let length = range.end - range.start;
+    let is_new =
+        |cut: &u64| !asked.contains(&(range.start, *cut)) && !asked.contains(&(*cut, range.end));
+    let behind_middle = (0..length).map(|step| range.start + (length / 2 + step) % length);
+    behind_middle.take(MAX_REMEMBERED).filter(|cut| *cut > range.start).find(is_new)
 }
 
 /// Gives bytes to the fetches that want them: `new`, a part of `data` that begins at `at`. Whether any of them is there.

@@ -115,7 +115,8 @@ async fn what_runs_over_the_end_is_cut_and_counted() {
 #[tokio::test]
 async fn the_same_range_is_asked_once_for_two_and_later_in_other_pieces() {
     let now = Instant::now();
-    let mut pipeline = Pipeline::new(Asked::default(), Waste::default());
+    let asked = Asked::default();
+    let mut pipeline = Pipeline::new(asked.clone(), Waste::default());
     let mut one = fetch(&mut pipeline, 0..1000);
     let mut two = fetch(&mut pipeline, 0..1000);
     assert_eq!(all_asked(&mut pipeline, now), [0..1000]);
@@ -128,7 +129,14 @@ async fn the_same_range_is_asked_once_for_two_and_later_in_other_pieces() {
     pipeline.take(0, &content(0..1000), now).unwrap();
     assert_eq!(three.try_recv().unwrap(), Ok(content(0..1000)));
     let _four = fetch(&mut pipeline, 0..1000);
-    assert_eq!(all_asked(&mut pipeline, now), [0..250, 250..500, 500..750, 750..1000]);
+    assert_eq!(all_asked(&mut pipeline, now), [0..501, 501..1000]);
+    // Other files of the client, which begin alike.
+    for _ in 0..400 {
+        let mut pipeline = Pipeline::new(asked.clone(), Waste::default());
+        let _other = fetch(&mut pipeline, 0..1000);
+        assert_eq!(all_asked(&mut pipeline, now).len(), 2);
+    }
+    assert_eq!(asked.count(), 1 + 2 * 402);
 }
 
 #[tokio::test]

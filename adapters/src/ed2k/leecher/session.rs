@@ -104,7 +104,7 @@ impl Session {
         changes: watch::Sender<u64>,
     ) -> Self {
         let now = Instant::now();
-        let pipeline = Pipeline::new(taking.courtesy().ranges(&file.hash), shared.waste.clone());
+        let pipeline = Pipeline::new(taking.courtesy().ranges(), shared.waste.clone());
         Self {
             download,
             file,

@@ -31,9 +31,9 @@ async fn the_next_file_of_a_client_has_the_slot_of_the_last() {
                     peer.send(Message::AcceptUpload).await;
                 }
                 Message::RequestParts { file, ranges } => {
-                    // As eMule does: no range is answered twice in a slot.
+                    // As eMule does: no range is answered twice in a slot, of whichever file.
                     for range in ranges.into_iter().filter(|range| !range.is_empty()) {
-                        if answered.insert((file, range.clone())) {
+                        if answered.insert(range.clone()) {
                             peer.send_range(file, range).await;
                         }
                     }

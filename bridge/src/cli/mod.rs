@@ -129,7 +129,12 @@ fn check_config(file: Option<&Path>) -> ExitCode {
     match read_config(file) {
         Ok(config) => {
             let (overlays, routes) = (config.overlays.len(), config.routes.iter().count());
-            println!("The configuration is good: {overlays} overlays, {routes} routes.");
+            let several = |count: usize| if count == 1 { "" } else { "s" };
+            println!(
+                "The configuration is good: {overlays} overlay{}, {routes} route{}.",
+                several(overlays),
+                several(routes)
+            );
             ExitCode::SUCCESS
         }
         Err(problem) => refuse(&problem),

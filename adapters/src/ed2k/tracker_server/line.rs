@@ -46,6 +46,9 @@ pub(super) enum End {
     /// No keys come about.
     #[error("no obfuscated connection: {0}")]
     Obfuscation(#[from] ObfuscationError),
+    /// What came cannot begin a message or an agreement on keys.
+    #[error("{0}")]
+    NoMessage(&'static str),
     /// The client takes nothing of what is sent.
     #[error("the client has taken nothing for {0:?}")]
     Stuck(Duration),
@@ -174,7 +177,7 @@ impl Line {
         let theirs = head.get(1..).and_then(|theirs| theirs.first_chunk::<PUBLIC>()).copied();
         let padding = usize::from(head.last().copied().unwrap_or(0));
         if padding > MAX_PADDING {
-            return Err(End::Said("the padding of its key is too long"));
+            return Err(End::NoMessage("the padding of its key is too long"));
         }
         self.exactly(padding).await?;
         let (mut random, mut padding) = ([0; 16], [0; 1 + MAX_PADDING]);
@@ -182,7 +185,7 @@ impl Line {
         getrandom::fill(&mut padding).map_err(io::Error::from)?;
         let secret = Secret::new(random);
         let shared = theirs.and_then(|theirs| secret.shared(&theirs));
-        let shared = shared.ok_or(End::Said("what it shows cannot be a key"))?;
+        let shared = shared.ok_or(End::NoMessage("what it shows cannot be a key"))?;
         let mut ciphers = Ciphers::of_server(&shared);
         let [length, padding @ ..] = padding;
         let padding = padding.get(..usize::from(length) % (MAX_PADDING + 1)).unwrap_or_default();

@@ -24,6 +24,7 @@ use crate::{
     ed2k::{
         clients::Hint,
         wire::{
+            Packet,
             hello::Crypt,
             server::{
                 ClientMessage, IdChange, Login, ServerMessage, client_flags, decode_from_client,
@@ -122,19 +123,14 @@ pub(super) async fn run(
     session.welcome(&login, here);
     owed.done(Outcome::Answered);
     let end = session.serve(letters).await;
+    front.count_noise(&end);
     debug!(%overlay, %remote, nick = login.nick(), %end, "a client has left");
     session.leave(&overlay).await;
 }
 
 /// The login, which comes first.
 async fn first(front: &Front, line: &mut Line) -> Result<(Login, Owed), End> {
-    if !line.begins_plainly().await? {
-        if !front.server.config.obfuscation {
-            return Err(End::Said("it does not begin as eD2k does"));
-        }
-        line.agree().await?;
-    }
-    let packet = line.next().await?;
+    let packet = opening(front, line).await.inspect_err(|end| front.count_noise(end))?;
     front.tally.came();
     match decode_from_client(&packet) {
         Ok(ClientMessage::Login(login)) => Ok((login, front.tally.owed())),
@@ -145,6 +141,27 @@ async fn first(front: &Front, line: &mut Line) -> Result<(Login, Owed), End> {
         Err(error) => {
             front.tally.done(Outcome::Malformed);
             Err(error.into())
+        }
+    }
+}
+
+/// The first message, plainly or obfuscated.
+async fn opening(front: &Front, line: &mut Line) -> Result<Packet, End> {
+    if !line.begins_plainly().await? {
+        if !front.server.config.obfuscation {
+            return Err(End::NoMessage("it does not begin as eD2k does"));
+        }
+        line.agree().await?;
+    }
+    line.next().await
+}
+
+impl Front {
+    /// Counts what has ended a connection because it was no message at all.
+    fn count_noise(&self, end: &End) {
+        if matches!(end, End::Wire(_) | End::Obfuscation(_) | End::NoMessage(_)) {
+            self.tally.came();
+            self.tally.done(Outcome::Malformed);
         }
     }
 }

@@ -307,7 +307,7 @@ async fn what_is_no_login_ends_the_connection() {
         raw.ends().await;
     }
     let counts = running.counts();
-    assert_eq!((counts.malformed, counts.answered, counts.sessions), (3, 0, Some(0)));
+    assert_eq!((counts.malformed, counts.answered, counts.sessions), (6, 0, Some(0)));
     running.end().await;
 }
 

@@ -1,6 +1,6 @@
 //! Peers that want some files of a folder alone.
 
-use super::*;
+use super::{learn::setup, *};
 
 const UNIT: u64 = 1 << 16;
 
@@ -62,15 +62,7 @@ async fn one_file_of_a_folder_comes_though_others_before_it_are_not_wanted() {
         let lengths = [4_000_000, 10_000_000, 77, 5_000_000, 3_000_000];
         let ((a, content), (b, _)) = (folder(1, &lengths, padded), folder(2, &lengths, padded));
         let dir = tempfile::tempdir().unwrap();
-        let setup = Setup {
-            a: &a,
-            b: &b,
-            peers: vec![(1, content.clone())],
-            fickle: None,
-            folder: dir.path(),
-            table: table(),
-            spool_bound: 1 << 30,
-        };
+        let setup = setup(&a, &b, vec![(1, content.clone())], dir.path(), table());
         let house = house(setup).await;
         for file in [3, 0] {
             let span = &b.files[file];
@@ -90,15 +82,7 @@ async fn who_was_slow_to_want_anything_gets_all_of_it() {
     let content = bytes_of(9_000_000);
     let (a, b) = (description(1, UNIT, &content), description(2, UNIT, &content));
     let dir = tempfile::tempdir().unwrap();
-    let setup = Setup {
-        a: &a,
-        b: &b,
-        peers: vec![(1, content.clone())],
-        fickle: None,
-        folder: dir.path(),
-        table: table(),
-        spool_bound: 1 << 30,
-    };
+    let setup = setup(&a, &b, vec![(1, content.clone())], dir.path(), table());
     let house = house(setup).await;
     let reader = house.reader(&b.names[0]).await;
     let peer = reader.attend(SocketAddr::from(([127, 0, 0, 1], 2)));

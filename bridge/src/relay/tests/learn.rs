@@ -51,7 +51,7 @@ fn unknown(name: u8, unit: u64, content: &Bytes, fits: bool) -> (Arc<Description
     (Arc::new(Description { integrity: learner.clone(), ..(*known).clone() }), learner)
 }
 
-fn setup<'a>(
+pub(super) fn setup<'a>(
     a: &'a Arc<Description>,
     b: &'a Arc<Description>,
     peers: Vec<(u16, Bytes)>,
